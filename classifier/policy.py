@@ -1,0 +1,129 @@
+"""Scores -> decision. Pure: reads no file and no clock, and knows neither HTTP nor the model that scored."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from classifier.errors import PolicyError
+from classifier.types import Capability, Decision, Model, Prompt, Reason, Scores
+
+CHARS_PER_TOKEN = 3.6
+"""Typical of mixed English text and code under current tokenisers; a request may state its ``input_tokens`` instead."""
+TOKENS_PER_IMAGE = 1_600
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The rules of a team. ``targets`` holds the sufficiency asked for, by path: chosen in training by risk control."""
+
+    catalog: tuple[Model, ...]  # one a tier, in the bundle's order, cheapest first
+    targets: Mapping[str, float]
+    name: str = "default"
+    expected_output_tokens: int = 500
+    tiers: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tiers", tuple(model.tier for model in self.catalog))
+
+    def index(self, tier: str, field_name: str) -> int:
+        """Position of ``tier``; PolicyError naming ``field_name`` and the known tiers where there is none."""
+        if tier not in self.tiers:
+            raise PolicyError(f"unknown tier, expected one of {', '.join(self.tiers)}", field_name)
+        return self.tiers.index(tier)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What one request brings along: its size, what the model must be able to do, and its own limits."""
+
+    input_tokens: int
+    output_tokens: int | None = None
+    needs: frozenset[Capability] = frozenset()
+    tier_floor: str | None = None
+    tier_ceiling: str | None = None
+    min_sufficiency: float | None = None
+    max_model_latency_ms: float | None = None
+    max_cost_usd: float | None = None
+
+
+def facts_of(prompt: Prompt) -> Facts:
+    """The facts that follow from the prompt alone."""
+    needs: set[Capability] = set()
+    if prompt.tools:
+        needs.add("tools")
+    if prompt.images:
+        needs.add("vision")
+    return Facts(estimate_tokens(prompt), needs=frozenset(needs))
+
+
+def estimate_tokens(prompt: Prompt) -> int:
+    """Input tokens, from sizes alone."""
+    return round(prompt.total_chars / CHARS_PER_TOKEN) + TOKENS_PER_IMAGE * prompt.images + 4
+
+
+def decide(scores: Scores, policy: Policy, facts: Facts) -> Decision:
+    """The cheapest allowed tier that suffices, else the dearest allowed one.
+
+    1. allowed: the tiers that pass context window, capability, ceiling, latency and budget;
+    2. the lower bound: the floor;
+    3. candidates: allowed tiers from the lower bound up;
+    4. the cheapest candidate whose sufficiency reaches the target, else the dearest candidate.
+
+    ``reasons`` lists, in this order, every step that changed what step 4 on all tiers would have said.
+
+    Raises:
+        PolicyError: an unknown tier, a floor above every allowed tier, or no allowed tier at all.
+    """
+    tiers = range(len(policy.catalog))
+    output_tokens = policy.expected_output_tokens if facts.output_tokens is None else facts.output_tokens
+    costs = tuple(model.cost_usd(facts.input_tokens, output_tokens) for model in policy.catalog)
+    target = policy.targets[scores.path] if facts.min_sufficiency is None else facts.min_sufficiency
+    ceiling = None if facts.tier_ceiling is None else policy.index(facts.tier_ceiling, "tier_ceiling")
+    floor = 0 if facts.tier_floor is None else policy.index(facts.tier_floor, "tier_floor")
+
+    def choose(candidates: list[int]) -> int:
+        return next((tier for tier in candidates if scores.sufficiency[tier] >= target), candidates[-1])
+
+    chosen = choose(list(tiers))
+    first = Reason.SUFFICIENT if scores.sufficiency[chosen] >= target else Reason.NONE_SUFFICIENT
+    moved: list[Reason] = []
+    allowed = list(tiers)
+    failed: list[Reason] = []
+    for reason, passes in _constraints(policy, facts, output_tokens, costs, ceiling):
+        passing = [tier for tier in allowed if passes(tier)]
+        if len(passing) < len(allowed):
+            failed.append(reason)
+        allowed = passing
+        if allowed and (now := choose(allowed)) != chosen:
+            chosen = now
+            moved.append(reason)
+    if not allowed:
+        raise PolicyError(f"no tier is allowed: excluded by {', '.join(failed)}")
+    if floor > allowed[-1]:
+        if ceiling is not None and floor > ceiling:
+            raise PolicyError(f"tier_floor {facts.tier_floor} is above tier_ceiling {facts.tier_ceiling}", "tier_floor")
+        raise PolicyError(f"tier_floor {facts.tier_floor} is above every allowed tier: excluded by {', '.join(failed)}", "tier_floor")
+    if floor and (now := choose([tier for tier in allowed if tier >= floor])) != chosen:
+        chosen = now
+        moved.append(Reason.FLOOR)
+    model = policy.catalog[chosen]
+    return Decision(model.tier, model.id, scores.sufficiency[chosen], tuple(moved) or (first,), policy.name, costs, scores)
+
+
+def _constraints(
+    policy: Policy, facts: Facts, output_tokens: int, costs: tuple[float, ...], ceiling: int | None
+) -> list[tuple[Reason, Callable[[int], bool]]]:
+    """The constraints in force for this request, in the order in which they are reported."""
+    catalog = policy.catalog
+    tokens = facts.input_tokens + output_tokens
+    result: list[tuple[Reason, Callable[[int], bool]]] = [
+        (Reason.CONTEXT_WINDOW, lambda tier: tokens * catalog[tier].token_factor <= catalog[tier].context_window)
+    ]
+    if facts.needs:
+        result.append((Reason.CAPABILITY, lambda tier: facts.needs <= catalog[tier].capabilities))
+    if ceiling is not None:
+        result.append((Reason.CEILING, lambda tier: tier <= ceiling))
+    if (latency := facts.max_model_latency_ms) is not None:
+        result.append((Reason.LATENCY, lambda tier: catalog[tier].latency_ms <= latency))
+    if (budget := facts.max_cost_usd) is not None:
+        result.append((Reason.BUDGET, lambda tier: costs[tier] <= budget))
+    return result
