@@ -1,0 +1,1 @@
+"""What learns. Imports classifier; is imported by nothing that serves."""

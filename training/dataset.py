@@ -1,0 +1,247 @@
+"""Rows -> Examples: what was asked, what each tier's sufficiency should be, and which split the row belongs to.
+
+A row says what suffices in one of three ways, and all become a target in [0, 1] for each tier: a ``tier`` gives 0 below it
+and 1 from it up; ``votes`` the share of voters for whom the tier suffices; ``outcomes`` the mean score of the models
+pooled for the tier, missing where the pool is empty.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from classifier import from_row
+from classifier.errors import MalformedPromptError, PointsmanError
+from classifier.types import Prompt
+
+TIERS = ("small", "medium", "large")
+POOLS = "pools.json"
+TEST_SHARE = 7  # every seventh group is held out where a row does not say its split itself
+
+Split = Literal["train", "test"]
+Kind = Literal["labelled", "outcomes"]
+Pools = dict[str, dict[str, list[str]]]
+
+
+class DataError(PointsmanError):
+    """A row that cannot be learned from: names file, line and field, what was found and what was expected."""
+
+    def __init__(self, file: Path, line: int | None, field: str, found: object, expected: str) -> None:
+        place = f"{file}:{line}" if line else str(file)
+        super().__init__(f"{place}: {field}: found {found}, expected {expected}")
+        self.file, self.line, self.field, self.found, self.expected = file, line, field, found, expected
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One row, ready to learn from.
+
+    ``targets`` holds one number in [0, 1] a tier, NaN where nothing is known. ``label`` is the tier's index for a row
+    labelled by tier or votes (the most voted, the dearer of two alike), None for outcomes.
+    """
+
+    id: str
+    group: str
+    source: str
+    prompt: Prompt
+    targets: tuple[float, ...]
+    label: int | None
+    split: Split
+    weight: float = 1.0
+    task: str | None = None
+    style: str | None = None
+    language: str | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """Where the targets come from."""
+        return "outcomes" if self.label is None else "labelled"
+
+
+def read(paths: Sequence[Path], tiers: tuple[str, ...] = TIERS) -> list[Example]:
+    """Every row of every JSONL file, and of every folder's JSONL files, in a stable order.
+
+    Rows below a folder ``test/`` are test rows. Where a folder has such rows of its own, its other rows are training rows;
+    otherwise the hash of their group decides. A row's own ``split`` wins over both, save that nothing below ``test/`` is
+    ever trained on.
+
+    Raises:
+        DataError: a file that cannot be read, or the first row that is not what data/README.md describes.
+    """
+    examples: list[Example] = []
+    for path in paths:
+        files = sorted(path.rglob("*.jsonl")) if path.is_dir() else [path]
+        if not files:
+            raise DataError(path, None, "folder", "no *.jsonl files", "at least one")
+        has_test = any(_below_test(file, path) for file in files)
+        for file in files:
+            pools = _pools(file)
+            for line, row in _rows(file):
+                split: Split | None = "test" if _below_test(file, path) else "train" if has_test else None
+                examples.append(_example(row, file, line, pools, split, tiers))
+    _check_ids(examples)
+    return examples
+
+
+def text_key(text: str) -> str:
+    """Digest of the normalised text: equal for prompts that differ in case, spacing or punctuation alone."""
+    return hashlib.sha256(" ".join(re.findall(r"\w+", text.lower())).encode("utf-8", "replace")).hexdigest()[:16]
+
+
+def held_out(group: str) -> bool:
+    """Whether ``group`` falls into the test split by its hash; the same on every machine and in every run."""
+    return int(hashlib.sha256(f"split:{group}".encode()).hexdigest()[:8], 16) % TEST_SHARE == 0
+
+
+def fold_of(group: str, folds: int, seed: int) -> int:
+    """The fold of ``group`` in cross-fitting."""
+    return int(hashlib.sha256(f"fold:{seed}:{group}".encode()).hexdigest()[:8], 16) % folds
+
+
+def targets_of(examples: Sequence[Example]) -> NDArray[np.float64]:
+    """(n_examples, n_tiers) float64, NaN where unknown."""
+    return np.array([example.targets for example in examples], dtype=np.float64)
+
+
+def digest(path: Path) -> dict[str, dict[str, object]]:
+    """By file name, sha256 and rows of every JSONL file that ``read`` would read at ``path``."""
+    files = sorted(path.rglob("*.jsonl")) if path.is_dir() else [path]
+    result: dict[str, dict[str, object]] = {}
+    for file in files:
+        content = file.read_bytes()
+        name = str(file.relative_to(path)) if path.is_dir() else file.name
+        result[f"{path.name}/{name}" if path.is_dir() else name] = {
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "rows": sum(1 for line in content.splitlines() if line.strip()),
+        }
+    return result
+
+
+def _below_test(file: Path, root: Path) -> bool:
+    return "test" in (file.relative_to(root).parts[:-1] if root.is_dir() else file.parent.parts[-1:])
+
+
+def _rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    try:
+        content = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(file, None, "file", type(error).__name__, "a readable UTF-8 file") from error
+    for number, line in enumerate(content.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise DataError(file, number, "line", f"no JSON ({error})", "one JSON object a line") from error
+        if not isinstance(row, dict):
+            raise DataError(file, number, "line", type(row).__name__, "one JSON object a line")
+        yield number, row
+
+
+def _pools(file: Path) -> Pools | None:
+    pools = file.parent / POOLS
+    if not pools.is_file():
+        return None
+    try:
+        content = json.loads(pools.read_text(encoding="utf-8"))
+        return {source: {tier: list(models) for tier, models in of.items()} for source, of in content.items()}
+    except (ValueError, AttributeError, TypeError) as error:
+        raise DataError(pools, None, "file", f"{type(error).__name__}", "{source: {tier: [model, ...]}}") from error
+
+
+def _example(row: dict[str, Any], file: Path, line: int, pools: Pools | None, split: Split | None, tiers: tuple[str, ...]) -> Example:
+    def fail(field: str, found: object, expected: str) -> DataError:
+        return DataError(file, line, field, found, expected)
+
+    for field in ("group", "source", "task", "style", "language"):
+        if not isinstance(row.get(field, ""), str):
+            raise fail(field, type(row[field]).__name__, "a string")
+    if not isinstance(row.get("id"), str | int):
+        raise fail("id", type(row.get("id")).__name__, "a string")
+    prompt, text = _prompt(row, fail)
+    given = [name for name in ("tier", "votes", "outcomes") if name in row]
+    if len(given) != 1:
+        raise fail("tier", " and ".join(given) or "nothing", "exactly one of tier, votes, outcomes")
+    source = row.get("source", file.stem)
+    label: int | None = None
+    if "outcomes" in row:
+        targets = _outcome_targets(row["outcomes"], pools.get(source) if pools else None, tiers, fail)
+    else:
+        votes = row.get("votes") or {row.get("tier"): 1}
+        targets, label = _vote_targets(votes, tiers, fail)
+    group = row.get("group") or text_key(text)
+    own = row.get("split")
+    if own not in (None, "train", "test"):
+        raise fail("split", repr(own), "train or test")
+    if split != "test":
+        split = own or split or ("test" if held_out(group) else "train")
+    weight = row.get("weight", 1.0)
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < float("inf"):
+        raise fail("weight", repr(weight), "a number above 0")
+    return Example(
+        id=str(row["id"]),
+        group=group,
+        source=source,
+        prompt=prompt,
+        targets=targets,
+        label=label,
+        split=split,
+        weight=float(weight),
+        task=row.get("task"),
+        style=row.get("style"),
+        language=row.get("language"),
+    )
+
+
+def _prompt(row: dict[str, Any], fail: Any) -> tuple[Prompt, str]:
+    """(the prompt, the text that stands for it where a row names no group)."""
+    try:
+        prompt = from_row(row)
+    except MalformedPromptError as error:
+        raise fail(error.field, error.found, error.expected) from error
+    return prompt, row.get("prompt") or json.dumps(row["messages"], sort_keys=True)
+
+
+def _vote_targets(votes: Any, tiers: tuple[str, ...], fail: Any) -> tuple[tuple[float, ...], int]:
+    field = "votes" if isinstance(votes, dict) and len(votes) > 1 else "tier"
+    if not isinstance(votes, dict) or not votes:
+        raise fail("votes", type(votes).__name__, "{tier: number of votes}")
+    for tier, count in votes.items():
+        if tier not in tiers:
+            raise fail(field, repr(tier), "one of " + ", ".join(tiers))
+        if isinstance(count, bool) or not isinstance(count, int | float) or not 0 < count < float("inf"):
+            raise fail("votes", repr(count), "a number above 0")
+    counts = np.array([votes.get(tier, 0) for tier in tiers], dtype=float)
+    label = len(tiers) - 1 - int(np.argmax(counts[::-1]))
+    return tuple((np.cumsum(counts) / counts.sum()).tolist()), label
+
+
+def _outcome_targets(outcomes: Any, pools: dict[str, list[str]] | None, tiers: tuple[str, ...], fail: Any) -> tuple[float, ...]:
+    if not isinstance(outcomes, dict) or not outcomes:
+        raise fail("outcomes", type(outcomes).__name__, "{model: score}")
+    for model, score in outcomes.items():
+        if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
+            raise fail(f"outcomes.{model}", repr(score), "a score in 0..1")
+    pools = pools or {tier: [tier] for tier in tiers}
+    means = []
+    for tier in tiers:
+        scores = [outcomes[model] for model in pools.get(tier, []) if model in outcomes]
+        means.append(float(np.mean(scores)) if scores else float("nan"))
+    if all(np.isnan(means)):
+        raise fail("outcomes", "no model of any pool", f"models that {POOLS} names for this source, or tier names")
+    return tuple(means)
+
+
+def _check_ids(examples: Sequence[Example]) -> None:
+    seen: set[tuple[str, str]] = set()
+    for example in examples:
+        key = (example.source, example.id)
+        if key in seen:
+            raise DataError(Path(example.source), None, "id", repr(example.id), "an id that stands once in its source")
+        seen.add(key)

@@ -1,0 +1,362 @@
+"""python -m training.evaluate: what a bundle is worth on rows it never saw.
+
+Scores are taken from the bundle as it serves (``Router.load``), never from fitted estimators. Every figure carries a 95 %
+bootstrap interval over rows, and baselines stand beside it.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from classifier import Router
+from classifier.errors import PointsmanError
+from classifier.router import MODELS
+from classifier.types import Path as ScorePath
+from training import metrics
+from training.calibrate import Calibration, prior_weights, sufficiency_of
+from training.dataset import Example, read, targets_of
+
+Matrix = NDArray[np.float64]
+Figure = dict[str, Any]
+
+ZEBRA = "zeroeval_zebra"
+"""Synthetic logic grids, unlike anything people ask: reported apart."""
+OUTCOMES_CALIBRATION = "outcomes"
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Examples with what the bundle says of them: ``logits``, ``sufficiency`` and ``probabilities`` are (n, n_tiers)."""
+
+    examples: list[Example]
+    logits: Matrix
+    sufficiency: Matrix
+    probabilities: Matrix
+    chosen: NDArray[np.int64]
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """(n,) label index; -1 for outcomes."""
+        return np.array([-1 if example.label is None else example.label for example in self.examples])
+
+    @property
+    def targets(self) -> Matrix:
+        """(n, n_tiers), NaN where unknown."""
+        return targets_of(self.examples)
+
+
+def score(router: Router, examples: Sequence[Example], path: ScorePath = "auto") -> Scored:
+    """Score and decide every example with the bundle's own policy, whatever the prompt's size would exclude."""
+    scores = router.score([example.prompt for example in examples], path)
+    sufficiency = np.array([one.sufficiency for one in scores], dtype=np.float64).reshape(len(scores), -1)
+    target = [router.policy.targets[one.path] for one in scores]
+    reached = sufficiency >= np.array(target)[:, None]
+    reached[:, -1] = True
+    return Scored(
+        list(examples),
+        np.array([one.logits for one in scores], dtype=np.float64),
+        sufficiency,
+        np.array([one.probabilities for one in scores], dtype=np.float64),
+        reached.argmax(axis=1),
+    )
+
+
+def evaluate(router: Router, examples: Sequence[Example], path: ScorePath = "auto", seed: int = 0) -> dict[str, Any]:
+    """Everything ``metrics.json`` holds of these examples: a part ``labelled`` and a part ``outcomes``, each where it has rows."""
+    result: dict[str, Any] = {"bundle": router.manifest.version, "tiers": router.manifest.tiers, "path": path}
+    labelled = [example for example in examples if example.kind == "labelled"]
+    outcomes = [example for example in examples if example.kind == "outcomes"]
+    if labelled:
+        result["labelled"] = labelled_figures(score(router, labelled, path), router.manifest.prior, seed)
+    if outcomes:
+        calibration = (
+            Calibration(
+                **{
+                    key: tuple(router.manifest.raw["calibrations"][OUTCOMES_CALIBRATION][key][tier] for tier in router.manifest.tiers)
+                    for key in ("shift", "slope")
+                }
+            )
+            if OUTCOMES_CALIBRATION in router.manifest.raw.get("calibrations", {})
+            else None
+        )
+        result["outcomes"] = outcome_figures(score(router, outcomes, path), calibration, router.manifest.tiers, seed)
+    return result
+
+
+def labelled_figures(scored: Scored, prior: Sequence[float], seed: int = 0) -> dict[str, Any]:
+    """Tier figures, ranking, calibration and baselines on rows labelled by tier."""
+    labels, tiers = scored.labels, len(prior)
+    balanced = [1 / tiers] * tiers
+    weights = {"stated": prior_weights(labels.tolist(), prior), "balanced": prior_weights(labels.tolist(), balanced)}
+    likely = {
+        "stated": scored.probabilities.argmax(axis=1),
+        "balanced": metrics.reprior(scored.probabilities, prior, balanced).argmax(axis=1),
+    }
+    result: dict[str, Any] = {"n": len(labels), "n_by_tier": np.bincount(labels, minlength=tiers).tolist()}
+    for name, weight in weights.items():
+        result[name] = {
+            "policy": _tier_figures(scored.chosen, labels, weight, seed),
+            "most_likely": _tier_figures(likely[name], labels, weight, seed),
+        }
+    result["auc"] = {}
+    result["calibration"] = {}
+    weight = weights["stated"]
+    for tier in range(tiers - 1):
+        target = (labels <= tier).astype(np.float64)
+        probability = scored.sufficiency[:, tier]
+        result["auc"][f"up_to_{tier}"] = _figure(
+            lambda rows, t=target, p=probability: metrics.soft_auc(t[rows], p[rows]), len(labels), seed
+        )
+        result["calibration"][f"up_to_{tier}"] = _calibration(probability, target, weight, seed)
+    confidence = scored.sufficiency[np.arange(len(labels)), scored.chosen]
+    result["calibration"]["confidence"] = _calibration(confidence, (labels <= scored.chosen).astype(np.float64), weight, seed)
+    result["confusion"] = [[int(((labels == true) & (scored.chosen == said)).sum()) for said in range(tiers)] for true in range(tiers)]
+    result["baselines"] = _baselines(scored, weights, prior, seed)
+    result["slices"] = {
+        field: _slices(scored, weights["balanced"], [getattr(example, field) or "-" for example in scored.examples])
+        for field in ("task", "style", "language")
+    }
+    return result
+
+
+def outcome_figures(scored: Scored, calibration: Calibration | None, tiers: Sequence[str], seed: int = 0) -> dict[str, Any]:
+    """Ranking and calibration on measured outcomes, a tier at a time, at the outcomes' own calibration."""
+    sources = [example.source for example in scored.examples]
+    lengths = np.array([-np.log1p(example.prompt.chars) for example in scored.examples])
+    sufficiency = scored.sufficiency if calibration is None else sufficiency_of(scored.logits, calibration)
+    result: dict[str, Any] = {"n": len(sources), "sources": {name: sources.count(name) for name in sorted(set(sources))}}
+    for index, tier in enumerate(tiers):
+        target = scored.targets[:, index]
+        known = ~np.isnan(target)
+        target, score_, length = target[known], scored.logits[known, index], lengths[known]
+        names = [name for name, keep in zip(sources, known, strict=True) if keep]
+        probability = sufficiency[known, index]
+        rates = {name: float(np.mean([t for t, n in zip(target, names, strict=True) if n == name])) for name in set(names)}
+        array = np.array(names)
+
+        def ranking(values: Matrix, target: Matrix = target, array: NDArray[np.str_] = array) -> dict[str, Figure]:
+            return {
+                "pooled": _figure(lambda rows: metrics.soft_auc(target[rows], values[rows]), len(target), seed),
+                "within_source": _figure(
+                    lambda rows: metrics.within_source(target[rows], values[rows], array[rows].tolist()), len(target), seed, draws=100
+                ),
+                "within_source_without_zebra": _figure(
+                    lambda rows: metrics.within_source(target[rows], values[rows], array[rows].tolist(), (ZEBRA,)),
+                    len(target),
+                    seed,
+                    draws=100,
+                ),
+            }
+
+        result[tier] = {
+            "n": len(target),
+            "auc": ranking(score_),
+            "baselines": {
+                "length_only": ranking(length),
+                "source_rate": {"pooled": {"value": metrics.soft_auc(target, np.array([rates[name] for name in names]))}},
+                "oracle": {
+                    "pooled": {"value": metrics.soft_auc(target, target)},
+                    "within_source": {"value": metrics.within_source(target, target, names)},
+                },
+            },
+            "calibration": _calibration(probability, target, np.ones(len(target)), seed),
+        }
+    return result
+
+
+def _figure(statistic: Any, n: int, seed: int, draws: int = 400) -> Figure:
+    low, high = metrics.bootstrap(statistic, n, draws=draws, seed=seed)
+    return {"value": float(statistic(np.arange(n))), "low": low, "high": high}
+
+
+def _tier_figures(said: NDArray[np.int64], labels: NDArray[np.int64], weights: Matrix, seed: int) -> dict[str, Figure]:
+    events = {
+        "exact": said == labels,
+        "two_off": np.abs(said - labels) >= 2,
+        "under": said < labels,
+        "over": said > labels,
+    }
+    return {
+        name: _figure(lambda rows, e=event: np.average(e[rows], weights=weights[rows]), len(labels), seed) for name, event in events.items()
+    }
+
+
+def _calibration(probability: Matrix, target: Matrix, weights: Matrix, seed: int) -> dict[str, Any]:
+    return {
+        "ece": metrics.ece(probability, target, weights),
+        "excess_ece": metrics.excess_ece(probability, target, weights, seed=seed),
+        "log_loss": float(metrics.log_loss(probability, target, weights).mean()),
+        "reliability": metrics.reliability(probability, target, weights),
+    }
+
+
+def _baselines(scored: Scored, weights: dict[str, Matrix], prior: Sequence[float], seed: int) -> dict[str, Any]:
+    """What needs no model: every constant tier, chance, and thresholds on length or on a keyword count, fitted on these very
+    rows, which favours them.
+    """
+    labels, tiers = scored.labels, len(prior)
+    lengths = np.array([example.prompt.chars for example in scored.examples], dtype=np.float64)
+    keywords = np.array([_keyword_count(example) for example in scored.examples], dtype=np.float64)
+    result: dict[str, Any] = {}
+    for name, weight in weights.items():
+        shares = list(prior) if name == "stated" else [1 / tiers] * tiers
+        constant = {f"always_{tier}": np.full(len(labels), tier) for tier in range(tiers)}
+        chance = np.random.default_rng(seed).choice(tiers, len(labels), p=shares)
+        said = {
+            **constant,
+            "random_mix": chance,
+            "length_only": _thresholds(lengths, labels, weight),
+            "keywords": _thresholds(keywords, labels, weight),
+        }
+        result[name] = {
+            key: {
+                event: float(np.average(hit, weights=weight))
+                for event, hit in (("exact", value == labels), ("under", value < labels), ("over", value > labels))
+            }
+            for key, value in said.items()
+        }
+        result[name]["oracle"] = {"exact": 1.0, "under": 0.0, "over": 0.0}
+    result["auc"] = {
+        key: {f"up_to_{tier}": metrics.soft_auc((labels <= tier).astype(float), -value) for tier in range(tiers - 1)}
+        for key, value in (("length_only", lengths), ("keywords", keywords))
+    }
+    return result
+
+
+_KEYWORDS = (
+    "architect",
+    "design",
+    "plan",
+    "strateg",
+    "analy",
+    "compare",
+    "trade",
+    "evaluate",
+    "migrat",
+    "scal",
+    "security",
+    "complex",
+    "refactor",
+    "why",
+    "prove",
+)
+
+
+def _keyword_count(example: Example) -> int:
+    text = example.prompt.text.lower()
+    return sum(map(text.count, _KEYWORDS))
+
+
+def _thresholds(values: Matrix, labels: NDArray[np.int64], weights: Matrix) -> NDArray[np.int64]:
+    """Tiers by two cuts on ``values``, the cuts of best weighted accuracy among 30 quantiles."""
+    cuts = np.unique(np.quantile(values, np.linspace(0, 1, 31)))
+    best, found = -1.0, np.zeros(len(values), dtype=np.int64)
+    for index, low in enumerate(cuts):
+        for high in cuts[index:]:
+            said = (values > low).astype(np.int64) + (values > high)
+            exact = float(np.average(said == labels, weights=weights))
+            if exact > best:
+                best, found = exact, said
+    return found
+
+
+def _slices(scored: Scored, weights: Matrix, names: list[str]) -> dict[str, dict[str, float]]:
+    array, labels = np.array(names), scored.labels
+    return {
+        name: {
+            "n": int((rows := array == name).sum()),
+            "exact": float(np.average(scored.chosen[rows] == labels[rows], weights=weights[rows])),
+            "under": float(np.average(scored.chosen[rows] < labels[rows], weights=weights[rows])),
+        }
+        for name in sorted(set(names))
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    """The figures as text, one line each, with intervals and baselines beside them."""
+    lines = [f"bundle {result['bundle']}, path {result['path']}"]
+    if "labelled" in result:
+        lines += _labelled_lines(result["labelled"])
+    if "outcomes" in result:
+        lines += _outcome_lines(result["outcomes"], result["tiers"])
+    return "\n".join(lines)
+
+
+def _labelled_lines(part: dict[str, Any]) -> list[str]:
+    lines = [
+        f"labelled prompts: {part['n']} (by tier {part['n_by_tier']})",
+        f"  {'prior':9} {'decision by':12} {'exact':20} {'two tiers off':20} {'under-routed':20} over-routed",
+    ]
+    for prior in ("stated", "balanced"):
+        for by in ("policy", "most_likely"):
+            figures = part[prior][by]
+            lines.append(
+                f"  {prior:9} {by:12} " + " ".join(f"{_text(figures[name]):20}" for name in ("exact", "two_off", "under", "over")).rstrip()
+            )
+        for name, figures in part["baselines"][prior].items():
+            lines.append(f"  {prior:9} {name:12} {figures['exact']:<20.3f} {'':20} {figures['under']:<20.3f} {figures['over']:.3f}")
+    for tier, figure in part["auc"].items():
+        rows = ", ".join(f"{name} {values[tier]:.3f}" for name, values in part["baselines"]["auc"].items())
+        lines.append(f"  AUC {tier}: {_text(figure)}; {rows}")
+    for name, figure in part["calibration"].items():
+        lines.append(
+            f"  calibration {name}: excess ECE {figure['excess_ece']:+.3f}, ECE {figure['ece']:.3f}, log-loss {figure['log_loss']:.3f}"
+        )
+    return lines
+
+
+def _outcome_lines(part: dict[str, Any], tiers: Sequence[str]) -> list[str]:
+    lines = [f"outcomes: {part['n']} rows of {len(part['sources'])} sources"]
+    for tier in tiers:
+        figures = part[tier]
+        for name, auc in (("router", figures["auc"]), *figures["baselines"].items()):
+            lines.append(f"  {tier:7} soft AUC, {name:12} " + ", ".join(f"{key} {_text(value)}" for key, value in auc.items()))
+        lines.append(
+            f"  {tier:7} calibration: excess ECE {figures['calibration']['excess_ece']:+.3f}, ECE {figures['calibration']['ece']:.3f}"
+        )
+    return lines
+
+
+def _text(figure: Figure) -> str:
+    return f"{figure['value']:.3f}" + (f" [{figure['low']:.3f}, {figure['high']:.3f}]" if "low" in figure else "")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = argparse.ArgumentParser(prog="python -m training.evaluate", description=(__doc__ or "").splitlines()[0])
+    result.add_argument("--bundle", type=Path, default=MODELS, help="a bundle, or a folder of bundles with CURRENT (%(default)s)")
+    result.add_argument("--data", type=Path, nargs="+", required=True, help="JSONL files or folders")
+    result.add_argument("--split", choices=("test", "train", "all"), default="test", help="rows to use (%(default)s)")
+    result.add_argument("--path", choices=("fast", "auto"), default="auto")
+    result.add_argument("--json", type=Path, help="write every figure to this file")
+    return result
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Evaluate and print."""
+    arguments = parser().parse_args(argv)
+    try:
+        router = Router.load(arguments.bundle)
+        examples = [example for example in read(arguments.data, router.manifest.tiers) if arguments.split in ("all", example.split)]
+        if not examples:
+            print(f"no rows of split {arguments.split} in {', '.join(map(str, arguments.data))}", file=sys.stderr)
+            return 1
+        result = evaluate(router, examples, arguments.path)
+    except (PointsmanError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(table(result))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

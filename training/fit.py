@@ -1,0 +1,318 @@
+"""python -m training.fit: labelled prompts (and measured outcomes) -> a bundle that serves.
+
+files -> examples -> the serving encoder and signals -> heads compared on held-out folds -> calibration and target on the
+held-out logits -> the best head refitted on all training rows -> a staged bundle -> from here on only what will serve:
+parity, evaluation on test rows, report -> models/<version> -> CURRENT moves if the new bundle is not worse.
+"""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress
+
+from classifier import Router
+from classifier import signals as signal_table
+from classifier.bundle import LAYOUT, find
+from classifier.encoder import Encoder, StaticEncoder
+from classifier.errors import BundleError, PointsmanError
+from classifier.router import MODELS
+from training import evaluate, gate, metrics, staging
+from training.calibrate import DEFAULT_PRIOR, Calibration, fit_calibration, prior_weights, sufficiency_of
+from training.dataset import TIERS, Example, digest, fold_of, read, targets_of
+from training.export import PARITY, head_onnx, parity
+from training.heads import CANDIDATES, FAMILIES, Features, candidate_logits, cross_fit, make, source_weights
+from training.risk import Risk, control
+
+Matrix = NDArray[np.float64]
+
+FOLDS = 5
+OUTCOME_SHARE = 1.0
+SOURCE_CAP = 2_000
+ENOUGH = 30  # labelled prompts a tier, below which nothing can be calibrated
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One training run."""
+
+    prompts: tuple[Path, ...]
+    outcomes: tuple[Path, ...]
+    encoder: Path
+    models: Path
+    prior: tuple[float, ...]
+    tiers: tuple[str, ...] = TIERS
+    seed: int = 0
+    candidates: tuple[str, ...] = CANDIDATES
+    promote: bool = False
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What the training rows say of each candidate, and the calibrations and target of the best."""
+
+    candidate: str
+    comparison: dict[str, dict[str, float]]
+    calibrations: dict[str, Calibration]
+    risk: Risk
+    cross_fitted: dict[str, float]  # excess calibration error by what is calibrated
+
+
+def features_of(examples: Sequence[Example], encoder: Encoder) -> Features:
+    """What serving would compute for these prompts, by the same code."""
+    prompts = [example.prompt for example in examples]
+    return Features(signal_table.signal_matrix(prompts), encoder.encode([prompt.ask for prompt in prompts]))
+
+
+def learning_targets(examples: Sequence[Example]) -> Matrix:
+    """(n, n_tiers) targets to learn from. That the top tier suffices for a labelled prompt is a definition, not an
+    observation, so it is masked: outcomes alone teach the top tier.
+    """
+    targets = targets_of(examples)
+    targets[[example.kind == "labelled" for example in examples], -1] = np.nan
+    return targets
+
+
+def learn(examples: Sequence[Example], features: Features, settings: Settings, progress: Progress) -> Learned:
+    """Compare the candidates by cross-fitting; calibrate the best and choose its target, all on held-out logits."""
+    targets = learning_targets(examples)
+    labelled = np.array([example.kind == "labelled" for example in examples])
+    weights = source_weights([example.source for example in examples], labelled.tolist(), OUTCOME_SHARE, SOURCE_CAP)
+    weights = weights * np.array([example.weight for example in examples])
+    folds = np.array([fold_of(example.group, FOLDS, settings.seed) for example in examples])
+    families = [name for name in FAMILIES if any(name in candidate.split("+") for candidate in settings.candidates)]
+    task = progress.add_task("cross-fitting heads", total=FOLDS * len(families))
+    by_family = {
+        name: cross_fit(name, features, targets, weights, folds, settings.seed, lambda: progress.advance(task)) for name in families
+    }
+    labels = np.array([example.label for example in examples if example.label is not None])
+    stated = prior_weights(labels.tolist(), settings.prior, np.array([e.weight for e in examples if e.label is not None]))
+    comparison: dict[str, dict[str, float]] = {}
+    for candidate in settings.candidates:
+        comparison[candidate] = _compare(candidate_logits(candidate, by_family), examples, labelled, stated, settings, folds)
+    best = min(comparison, key=lambda name: comparison[name]["log_loss"])
+    logits = candidate_logits(best, by_family)
+    rubric = fit_calibration(logits[labelled], targets_of(examples)[labelled], stated, top_is_certain=True)
+    calibrations = {"rubric": rubric}
+    if not labelled.all():
+        calibrations["outcomes"] = fit_calibration(logits[~labelled], targets[~labelled], _by_source(examples), top_is_certain=False)
+    crossed = _cross_calibrated(logits[labelled], targets_of(examples)[labelled], stated, folds[labelled])
+    return Learned(
+        candidate=best,
+        comparison=comparison,
+        calibrations=calibrations,
+        risk=control(crossed, labels.tolist(), settings.prior),
+        cross_fitted={
+            f"up_to_{settings.tiers[tier]}": metrics.excess_ece(crossed[:, tier], (labels <= tier).astype(float), stated)
+            for tier in range(len(settings.tiers) - 1)
+        },
+    )
+
+
+def _cross_calibrated(logits: Matrix, targets: Matrix, weights: Matrix, folds: NDArray[np.int64]) -> Matrix:
+    """Sufficiency of rows under calibrations fitted without their fold, so that no figure of it flatters itself."""
+    result = np.zeros_like(logits)
+    for fold in np.unique(folds):
+        inside = folds == fold
+        calibration = fit_calibration(logits[~inside], targets[~inside], weights[~inside], top_is_certain=True)
+        result[inside] = sufficiency_of(logits[inside], calibration)
+    return result
+
+
+def _compare(
+    logits: Matrix, examples: Sequence[Example], labelled: NDArray[np.bool_], stated: Matrix, settings: Settings, folds: NDArray[np.int64]
+) -> dict[str, float]:
+    targets = targets_of(examples)
+    sufficiency = _cross_calibrated(logits[labelled], targets[labelled], stated, folds[labelled])
+    below_top = range(len(settings.tiers) - 1)
+    result = {
+        "log_loss": float(np.mean([metrics.log_loss(sufficiency[:, t], targets[labelled, t], stated).mean() for t in below_top])),
+        **{f"auc_up_to_{settings.tiers[t]}": metrics.soft_auc(targets[labelled, t], logits[labelled, t]) for t in below_top},
+    }
+    if not labelled.all():
+        known = ~labelled & ~np.isnan(targets[:, 0])
+        sources = [example.source for example, keep in zip(examples, known, strict=True) if keep]
+        result["outcomes_pooled"] = metrics.soft_auc(targets[known, 0], logits[known, 0])
+        result["outcomes_within_source"] = metrics.within_source(targets[known, 0], logits[known, 0], sources, (evaluate.ZEBRA,))
+    return result
+
+
+def _by_source(examples: Sequence[Example]) -> Matrix:
+    """Weights of the outcome rows alone, balanced by source as in learning."""
+    sources = [example.source for example in examples if example.kind == "outcomes"]
+    return source_weights(sources, [False] * len(sources), 1.0, SOURCE_CAP)
+
+
+def fit(settings: Settings, console: Console) -> int:
+    """Train, stage, evaluate, and promote where the gate allows it. Returns the exit code.
+
+    Raises:
+        PointsmanError: data, encoder or bundle cannot be used.
+        ValueError: too few labels, or a tier of the prior without any.
+    """
+    examples = read([*settings.prompts, *settings.outcomes], settings.tiers)
+    train = [example for example in examples if example.split == "train"]
+    test = [example for example in examples if example.split == "test"]
+    _enough(train, settings.tiers)
+    encoder = StaticEncoder(settings.encoder)
+    with Progress(console=console, transient=not console.is_terminal) as progress:
+        task = progress.add_task("signals and embeddings", total=1)
+        features = features_of(train, encoder)
+        progress.advance(task)
+        learned = learn(train, features, settings, progress)
+        task = progress.add_task(f"fitting {learned.candidate} on all training rows", total=1)
+        head = _final_head(train, features, learned.candidate, settings)
+        progress.advance(task)
+    _print_comparison(learned, console)
+    served = learned.calibrations["rubric"]
+    model = head_onnx(head, served, len(signal_table.NAMES), encoder.dim)
+    staged = staging.write(
+        settings.models,
+        encoder=settings.encoder,
+        head=model,
+        tiers=settings.tiers,
+        prior=settings.prior,
+        calibrations=learned.calibrations,
+        targets={"fast": learned.risk.target, "auto": learned.risk.target},
+        risk=learned.risk,
+        facts={
+            "basis": "rubric",
+            "calibrated_for": {"basis": "rubric", "models": None},
+            "head": {"candidate": learned.candidate, "comparison": learned.comparison, "cross_fitted_excess_ece": learned.cross_fitted},
+            "encoder": {"fingerprint": encoder.fingerprint, **encoder.provenance},
+            "data": {name: value for path in (*settings.prompts, *settings.outcomes) for name, value in digest(path).items()},
+            "risk_bound_held": learned.risk.qualified,
+            "rows": {"train": len(train), "test": len(test)},
+            "seed": settings.seed,
+            "command": settings.command,
+        },
+        seen=train,
+        estimators=head,
+    )
+    router = Router.load(staged)
+    difference = parity(head, served, features, router.head.run)
+    if difference > PARITY:
+        raise BundleError(LAYOUT.head, f"sufficiency that differs from the estimators' by {difference:.1e}", f"at most {PARITY:.0e}")
+    result = evaluate.evaluate(router, test, seed=settings.seed) if test else {}
+    final = staging.finish(staged, result, parity=difference)
+    if result:
+        console.print(evaluate.table(result), highlight=False, soft_wrap=True, markup=False)
+    console.print(f"parity with the estimators: {difference:.1e} (allowed {PARITY:.0e})", highlight=False)
+    return _promote(final, test, settings, console)
+
+
+def _promote(staged: Path, test: Sequence[Example], settings: Settings, console: Console) -> int:
+    router = Router.load(staged)
+    try:
+        current = find(settings.models)
+    except BundleError:
+        current = None
+    verdict = gate.first(router) if current is None else gate.compare(router, current, test)
+    console.print(verdict.text, highlight=False, markup=False)
+    if verdict.passed or settings.promote:
+        target = staging.promote(staged, settings.models)
+        console.print(f"promoted: {target.name} is current", highlight=False)
+        return 0
+    console.print(f"stays staged in {staged}; --promote overrides", highlight=False)
+    return 3
+
+
+def _final_head(train: Sequence[Example], features: Features, candidate: str, settings: Settings) -> Any:
+    labelled = [example.kind == "labelled" for example in train]
+    weights = source_weights([example.source for example in train], labelled, OUTCOME_SHARE, SOURCE_CAP)
+    return make(candidate, settings.seed).fit(features, learning_targets(train), weights * np.array([e.weight for e in train]))
+
+
+def _enough(train: Sequence[Example], tiers: tuple[str, ...]) -> None:
+    counts = np.bincount([example.label for example in train if example.label is not None], minlength=len(tiers))
+    lacking = [f"{tier}: {count}, {ENOUGH - count} missing" for tier, count in zip(tiers, counts, strict=True) if count < ENOUGH]
+    if lacking:
+        raise ValueError(f"too few labelled training prompts, at least {ENOUGH} a tier are needed ({'; '.join(lacking)})")
+
+
+def _print_comparison(learned: Learned, console: Console) -> None:
+    names = list(next(iter(learned.comparison.values())))
+    lines = ["held-out comparison of heads (the lowest log-loss ships)", "  " + f"{'head':22}" + " ".join(f"{name:>22}" for name in names)]
+    for candidate, figures in learned.comparison.items():
+        mark = "*" if candidate == learned.candidate else " "
+        lines.append(f"{mark} {candidate:22}" + " ".join(f"{figures[name]:22.4f}" for name in names))
+    risk = learned.risk
+    lines.append(
+        f"target {risk.target}: under-routing {risk.under:.3f} (bound {risk.under_bound:.3f}), of the top tier's prompts "
+        f"{risk.under_top:.3f} (bound {risk.under_top_bound:.3f}), over-routing {risk.over:.3f}, on {list(risk.n)} prompts"
+    )
+    if not risk.qualified:
+        lines.append(f"no target keeps the risk bound; labels missing at these rates, by tier: {list(risk.missing)}")
+    console.print("\n".join(lines), highlight=False, soft_wrap=True, markup=False)
+
+
+def prior_of(text: str | None, tiers: tuple[str, ...]) -> tuple[float, ...]:
+    """``small=.6,medium=.3,large=.1`` -> shares in the order of ``tiers``.
+
+    Raises:
+        ValueError: other names than the tiers, or shares that are not positive or do not sum to 1.
+    """
+    if text is None:
+        shares = DEFAULT_PRIOR if set(tiers) == set(DEFAULT_PRIOR) else dict.fromkeys(tiers, 1 / len(tiers))
+    else:
+        pairs = [part.partition("=") for part in text.split(",")]
+        try:
+            shares = {name.strip(): float(value) for name, _, value in pairs}
+        except ValueError:
+            raise ValueError(f"--prior: found {text!r}, expected tier=share pairs such as small=.6,medium=.3,large=.1") from None
+    if set(shares) != set(tiers) or min(shares.values()) <= 0 or abs(sum(shares.values()) - 1) > 1e-6:
+        raise ValueError(f"--prior: found {shares}, expected a share above 0 for each of {', '.join(tiers)}, 1 together")
+    return tuple(shares[tier] for tier in tiers)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = argparse.ArgumentParser(prog="python -m training.fit", description=(__doc__ or "").splitlines()[0])
+    result.add_argument(
+        "--prompts", type=Path, nargs="+", default=[Path("data/prompts")], help="labelled prompts: files or folders (%(default)s)"
+    )
+    result.add_argument("--outcomes", type=Path, nargs="+", default=[], help="measured outcomes with their pools.json: files or folders")
+    result.add_argument("--encoder", type=Path, help="folder with encoder.onnx and tokenizer.json (default: the current bundle's)")
+    result.add_argument("--models", type=Path, default=MODELS, help="where bundles live (%(default)s)")
+    result.add_argument("--tiers", default=",".join(TIERS), help="tier names, cheapest first (%(default)s)")
+    result.add_argument("--prior", help="shares of tiers in traffic (default: small=.6,medium=.3,large=.1)")
+    result.add_argument("--heads", nargs="+", default=list(CANDIDATES), choices=CANDIDATES, help="what to compare (%(default)s)")
+    result.add_argument("--seed", type=int, default=0)
+    result.add_argument("--promote", action="store_true", help="make the new bundle current whatever the gate says")
+    return result
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code 0: promoted; 1: bad input; 3: trained, but stays staged."""
+    arguments = parser().parse_args(argv)
+    console = Console()
+    try:
+        tiers = tuple(name.strip() for name in arguments.tiers.split(","))
+        settings = Settings(
+            prompts=tuple(arguments.prompts),
+            outcomes=tuple(arguments.outcomes),
+            encoder=arguments.encoder or find(arguments.models) / LAYOUT.fast,
+            models=arguments.models,
+            prior=prior_of(arguments.prior, tiers),
+            tiers=tiers,
+            seed=arguments.seed,
+            candidates=tuple(arguments.heads),
+            promote=arguments.promote,
+            command=shlex.join(["python", "-m", "training.fit", *(sys.argv[1:] if argv is None else argv)]),
+        )
+        return fit(settings, console)
+    except (PointsmanError, ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""The report of a bundle: figures for people (MODEL_CARD.md, plots) and the headline that the manifest carries."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+
+from classifier.bundle import LAYOUT
+from training import evaluate
+
+Json = Mapping[str, Any]
+
+
+def headline(metrics: Json) -> dict[str, Any]:
+    """The few figures that stand in the manifest, each with its interval where it has one."""
+    result: dict[str, Any] = {}
+    if labelled := metrics.get("labelled"):
+        result["test_prompts"] = labelled["n"]
+        result["stated_prior"] = {name: labelled["stated"]["policy"][name] for name in ("exact", "under", "over")}
+        result["balanced_prior_most_likely"] = {name: labelled["balanced"]["most_likely"][name] for name in ("exact", "two_off")}
+        result["auc"] = labelled["auc"]
+        result["excess_ece"] = {name: figure["excess_ece"] for name, figure in labelled["calibration"].items()}
+    if outcomes := metrics.get("outcomes"):
+        cheapest = metrics["tiers"][0]
+        result["test_outcomes"] = outcomes["n"]
+        result["outcomes_soft_auc"] = outcomes[cheapest]["auc"]
+        result["outcomes_excess_ece"] = {tier: outcomes[tier]["calibration"]["excess_ece"] for tier in metrics["tiers"]}
+    return result
+
+
+def write(folder: Path, manifest: Json, metrics: Json) -> None:
+    """MODEL_CARD.md, and below report/ the figures as text and the reliability diagrams as SVG."""
+    target = folder / LAYOUT.report
+    target.mkdir(exist_ok=True)
+    text = evaluate.table(dict(metrics)) if "tiers" in metrics else "no test rows: nothing was evaluated"
+    (target / "figures.txt").write_text(text + "\n", encoding="utf-8")
+    if labelled := metrics.get("labelled"):
+        names = {f"up_to_{index}": f"{tier} suffices" for index, tier in enumerate(metrics["tiers"])}
+        panels = {names.get(name, "confidence of decisions"): part["reliability"] for name, part in labelled["calibration"].items()}
+        _reliability(panels, target / "reliability.svg", f"labelled test prompts ({labelled['n']}), stated prior")
+    if outcomes := metrics.get("outcomes"):
+        panels = {f"{tier} suffices": outcomes[tier]["calibration"]["reliability"] for tier in metrics["tiers"]}
+        _reliability(panels, target / "reliability_outcomes.svg", f"held-out outcomes ({outcomes['n']}), their own calibration")
+    (folder / LAYOUT.model_card).write_text(_card(manifest, text), encoding="utf-8")
+
+
+def _reliability(panels: Mapping[str, Sequence[Sequence[float]]], file: Path, title: str) -> None:
+    # No date and a fixed salt: the same figures give the same file.
+    with mpl.rc_context({"svg.hashsalt": "pointsman"}):
+        figure, axes = plt.subplots(1, len(panels), figsize=(3.6 * len(panels), 3.6), squeeze=False)
+        for axis, (name, points) in zip(axes[0], panels.items(), strict=True):
+            axis.plot([0, 1], [0, 1], color="0.7", linewidth=1)
+            axis.plot([point[0] for point in points], [point[1] for point in points], marker="o", color="#1f5fa8")
+            axis.set(xlim=(0, 1), ylim=(0, 1), xlabel="predicted", title=name, aspect="equal")
+        axes[0][0].set_ylabel("observed")
+        figure.suptitle(title, fontsize=10)
+        figure.tight_layout()
+        figure.savefig(file, metadata={"Date": None})
+        plt.close(figure)
+
+
+def _card(manifest: Json, text: str) -> str:
+    prior = ", ".join(f"{tier} {share:.0%}" for tier, share in manifest["prior"].items())
+    comparison = manifest["head"]["comparison"]
+    columns = list(next(iter(comparison.values())))
+    rows = "\n".join(
+        f"| {name} | " + " | ".join(f"{figures[column]:.4f}" for column in columns) + " |" for name, figures in comparison.items()
+    )
+    crossed = ", ".join(f"{name}: {value:+.3f}" for name, value in manifest["head"]["cross_fitted_excess_ece"].items())
+    data = "\n".join(f"| {name} | {entry['rows']} | `{entry['sha256'][:16]}` |" for name, entry in manifest["data"].items())
+    return f"""# Model card: {manifest["version"]}
+
+Says for each tier ({", ".join(manifest["tiers"])}) how probable it is that its answer to a prompt is good enough.
+
+- **Basis**: {manifest["basis"]}. Labels are the cheapest tier whose answer a demanding user would accept (data/LABELING.md); the top
+  tier suffices by definition.
+- **Prior** that the calibration assumes: {prior}. Traffic with other shares needs another prior: retrain with `--prior`.
+- **Encoder**: static token vectors distilled from {manifest["encoder"].get("teacher", "an unnamed teacher")}, {manifest["encoder"].get("dim", "?")} dimensions. English above all.
+- **Head**: {manifest["head"]["candidate"]}, with {len(manifest["signals"])} signals.
+- **Trained by** `{manifest["command"]}`, seed {manifest["seed"]}, on {manifest["rows"]["train"]} rows; {manifest["rows"]["test"]} held out.
+- **Risk bound** (under-routing at most 8 % at the prior, at most 25 % of the top tier's prompts, 95 % confidence):
+  {"held" if manifest["risk_bound_held"] else "NOT held: too few labels, the safest target is set"}.
+- **Parity** of the graph with the fitted estimators: {manifest["parity"]:.1e}.
+
+## What it is not
+
+It reads the prompt alone: it does not know your models, your users or the answer. Labels are judgements of people who wrote the
+prompts, not measurements of the models in your catalog. Prompts in languages other than English, and of kinds that the data does
+not hold, are judged with less knowledge than the confidence of others suggests.
+
+## Held-out figures
+
+Printed by `python -m training.evaluate` on the test split; intervals are 95 % bootstrap over rows.
+
+```
+{text}
+```
+
+Cross-fitted excess calibration error on the training prompts: {crossed}.
+
+## Heads compared
+
+On held-out folds of the training rows; the lowest log-loss (at the stated prior, mean over tiers below the top) ships.
+
+| head | {" | ".join(columns)} |
+|---|{"---|" * len(columns)}
+{rows}
+
+## Data
+
+| file | rows | sha256 |
+|---|---|---|
+{data}
+"""

@@ -1,0 +1,146 @@
+"""Bundles on disk: written to a staging folder, finished with their figures, moved into place in one step."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import onnx
+
+from classifier import signals as signal_table
+from classifier.bundle import CURRENT, FORMAT_VERSION, LAYOUT
+from training import report
+from training.calibrate import Calibration
+from training.dataset import Example, text_key
+from training.risk import Risk
+
+STAGED = ".staged"
+SEEN = "seen.npz"
+"""Digests of the training prompts, by which later runs keep what a bundle was trained on out of its evaluation."""
+ANALYSIS = "analysis"
+"""Fitted estimators, for later analysis. Outside the manifest: nothing that serves may read them."""
+PACKAGES = ("numpy", "onnxruntime", "tokenizers", "scikit-learn", "scipy", "onnx", "skl2onnx")
+
+
+def write(
+    models: Path,
+    *,
+    encoder: Path,
+    head: onnx.ModelProto,
+    tiers: Sequence[str],
+    prior: Sequence[float],
+    calibrations: Mapping[str, Calibration],
+    targets: Mapping[str, float],
+    risk: Risk,
+    facts: Mapping[str, Any],
+    seen: Sequence[Example],
+    estimators: Any,
+) -> Path:
+    """Write everything that scores into a new folder below ``models/.staged``; it loads, but says nothing of quality yet."""
+    folder = models / STAGED / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}"
+    fast = folder / LAYOUT.fast
+    fast.mkdir(parents=True)
+    for name in ("encoder.onnx", "tokenizer.json"):
+        shutil.copyfile(encoder / name, fast / name)  # byte for byte: an encoder that did not change stays the same file
+    onnx.save(head, str(folder / LAYOUT.head))
+
+    def by_tier(calibration: Calibration) -> dict[str, dict[str, float]]:
+        return {name: dict(zip(tiers, values, strict=True)) for name, values in asdict(calibration).items()}
+
+    _json(folder / LAYOUT.calibration, {"basis": "rubric", **by_tier(calibrations["rubric"])})
+    _json(folder / LAYOUT.policy, {"targets": dict(targets), "risk": asdict(risk)})
+    np.savez_compressed(folder / SEEN, digests=np.array(sorted({seen_key(example) for example in seen}), dtype=np.uint64))
+    (folder / ANALYSIS).mkdir()
+    joblib.dump(estimators, folder / ANALYSIS / "head.joblib", compress=3)
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        "version": folder.name,
+        "created": f"{datetime.now(UTC):%Y-%m-%d}",
+        "tiers": list(tiers),
+        "paths": ["fast"],
+        "prior": dict(zip(tiers, prior, strict=True)),
+        "signals": list(signal_table.NAMES),
+        "calibrations": {name: by_tier(calibration) for name, calibration in calibrations.items()},
+        **facts,
+        "commit": _git("rev-parse", "HEAD"),
+        "dirty": bool(_git("status", "--porcelain")),
+        "packages": {name: metadata.version(name) for name in PACKAGES},
+    }
+    _write_manifest(folder, manifest)
+    return folder
+
+
+def finish(folder: Path, metrics: Mapping[str, Any], *, parity: float) -> Path:
+    """Add metrics, report and model card, name the bundle by date and content, and return the renamed staging folder."""
+    manifest = json.loads((folder / LAYOUT.manifest).read_bytes())
+    digest = hashlib.sha256("".join(manifest["files"][name] for name in sorted(manifest["files"]) if name != SEEN).encode()).hexdigest()
+    manifest["version"] = f"{manifest['created']}-{digest[:8]}"
+    manifest["parity"] = parity
+    metrics = {**metrics, "bundle": manifest["version"]}
+    manifest["metrics"] = report.headline(metrics)
+    _json(folder / LAYOUT.metrics, metrics)
+    report.write(folder, manifest, metrics)
+    _write_manifest(folder, manifest)
+    target = folder.with_name(manifest["version"])
+    if target.exists():
+        shutil.rmtree(target)
+    return folder.rename(target)
+
+
+def promote(staged: Path, models: Path) -> Path:
+    """Move a finished bundle into ``models`` and let CURRENT name it; each step is atomic. A bundle of the same name and
+    therefore of the same content is replaced.
+    """
+    target = models / staged.name
+    if target.exists():
+        shutil.rmtree(target)
+    staged.rename(target)
+    pointer = models / f".{CURRENT}.new"
+    pointer.write_text(f"{target.name}\n", encoding="utf-8")
+    pointer.replace(models / CURRENT)
+    shutil.rmtree(models / STAGED, ignore_errors=True)
+    return target
+
+
+def seen_key(example: Example) -> int:
+    """64-bit digest of the normalised scored text."""
+    return int(text_key(example.prompt.text), 16)
+
+
+def seen_by(bundle: Path) -> set[int]:
+    """Digests of the prompts that a bundle was trained on; empty for one that does not say."""
+    file = bundle / SEEN
+    if not file.is_file():
+        return set()
+    with np.load(file, allow_pickle=False) as arrays:
+        return set(arrays["digests"].tolist())
+
+
+def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    files = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != LAYOUT.manifest and ANALYSIS not in path.relative_to(folder).parts
+    )
+    manifest["files"] = {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    _json(folder / LAYOUT.manifest, manifest)
+
+
+def _json(file: Path, value: Any) -> None:
+    file.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, cwd=Path(__file__).parent).stdout.strip()  # noqa: S603, S607 - fixed words, and git from the PATH is the user's own
+    except (OSError, subprocess.CalledProcessError):
+        return None  # trained outside a checkout
