@@ -1,0 +1,1 @@
+"""What answers: the HTTP server and the batch labeller. Imports nothing of training."""

@@ -1,0 +1,88 @@
+"""Bytes of a request body -> a validated model. Knows limits and encodings, nothing of routing."""
+
+import json
+import re
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+
+from serve.problems import ProblemError, problem
+
+Model = TypeVar("Model", bound=BaseModel)
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+async def read(request: Request, limit: int) -> bytes:
+    """The whole body; a ProblemError 413 as soon as more than ``limit`` bytes are announced or sent."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > limit:
+        raise _too_large(limit)
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise _too_large(limit)
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def parse(body: bytes, model: type[Model]) -> Model:
+    """``body`` as ``model``.
+
+    Raises:
+        ProblemError: 400, no JSON or no UTF-8.
+        ValidationError: JSON of another shape.
+    """
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        if first["type"] != "json_invalid":
+            raise
+        reason = str(first.get("ctx", {}).get("error", ""))
+    # Real traffic holds halves of surrogate pairs, cut out of emoji; strict parsers refuse them, people must not be.
+    if "surrogate" not in reason and "hex escape" not in reason:
+        raise _malformed(reason)
+    return model.model_validate(_lenient(body, reason))
+
+
+def _lenient(body: bytes, reason: str) -> Any:
+    """Parsed by the standard library, which accepts lone surrogate escapes; they become U+FFFD."""
+    try:
+        return _mended(json.loads(body.decode("utf-8"), parse_constant=_refuse))
+    except (ValueError, RecursionError) as error:
+        raise _malformed(reason) from error
+
+
+def _mended(value: Any) -> Any:
+    if isinstance(value, str):
+        return value if value.isascii() else _SURROGATES.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [_mended(item) for item in value]
+    if isinstance(value, dict):
+        return {_mended(key): _mended(item) for key, item in value.items()}
+    return value
+
+
+def _refuse(_constant: str) -> Any:
+    raise ValueError("NaN and Infinity are not JSON")
+
+
+def _malformed(reason: str) -> ProblemError:
+    kind = "nested too deeply" if "recursion" in reason else "not valid UTF-8" if "unicode" in reason.lower() else "not valid JSON"
+    place = re.search(r"at line \d+ column \d+", reason)
+    return ProblemError(
+        problem(HTTPStatus.BAD_REQUEST, f"the body is {kind}" + (f", {place[0]}" if place else "") + "; expected a JSON object in UTF-8")
+    )
+
+
+def _too_large(limit: int) -> ProblemError:
+    return ProblemError(problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is larger than the limit of {limit} bytes"))
+
+
+def too_many(found: int, limit: int) -> ProblemError:
+    """A batch of more items than the limit."""
+    entry = {"field": "requests", "found": f"{found} items", "expected": f"at most {limit}"}
+    return ProblemError(problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"requests: found {found} items, expected at most {limit}", [entry]))

@@ -1,0 +1,1 @@
+"""python -m serve.label: which tier each line of a file of prompts needs."""

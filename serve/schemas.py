@@ -1,0 +1,158 @@
+"""The wire: requests and responses as pydantic models, and the only crossings between them and the classifier's types."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from classifier import Decision, Prompt, Reason, from_row
+from classifier.policy import Facts, facts_of
+from classifier.types import Path as ScorePath
+
+Tokens = Annotated[int, Field(ge=0, le=1_000_000_000)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Json = dict[str, Any]
+
+
+class RouteRequest(BaseModel):
+    """A prompt or a conversation, and what this request asks of the decision."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    prompt: str | None = Field(None, description="A plain prompt. Either this or messages.")
+    messages: list[Json] | None = Field(None, description="A conversation in OpenAI's or Anthropic's shape. Either this or prompt.")
+    system: str | list[Json] | None = Field(None, description="Anthropic's system prompt: sized, never scored.")
+    tools: list[Json] | None = Field(None, description="Tool definitions: sized, never scored; the model must be able to use tools.")
+    policy: Literal["default"] = Field("default", description="The policy to decide by.")
+    tier_floor: str | None = Field(None, description="No cheaper tier than this.")
+    tier_ceiling: str | None = Field(None, description="No dearer tier than this.")
+    min_sufficiency: float | None = Field(None, ge=0, le=1, description="Replaces the policy's target.")
+    max_model_latency_ms: Positive | None = Field(None, description="Only tiers whose typical latency in the catalog is at most this.")
+    max_cost_usd: Positive | None = Field(None, description="Only tiers whose estimated cost of this request is at most this.")
+    expected_output_tokens: Tokens | None = Field(None, description="Length of the reply, for cost and context window.")
+    input_tokens: Tokens | None = Field(None, description="Replaces the estimate from the texts' lengths.")
+    path: ScorePath | None = Field(None, description="How much time to spend; the server's own setting where absent.")
+    deadline_ms: Positive = Field(15.0, description="Time after which only the fast path answers. With one path it changes nothing.")
+
+    def to_prompt(self) -> Prompt:
+        """What is scored.
+
+        Raises:
+            MalformedPromptError: nothing to route, or a message of an unknown shape.
+        """
+        return from_row({"prompt": self.prompt, "messages": self.messages, "system": self.system, "tools": self.tools})
+
+    def to_facts(self, prompt: Prompt) -> Facts:
+        """What the decision must respect."""
+        facts = facts_of(prompt)
+        return Facts(
+            input_tokens=facts.input_tokens if self.input_tokens is None else self.input_tokens,
+            output_tokens=self.expected_output_tokens,
+            needs=facts.needs,
+            tier_floor=self.tier_floor,
+            tier_ceiling=self.tier_ceiling,
+            min_sufficiency=self.min_sufficiency,
+            max_model_latency_ms=self.max_model_latency_ms,
+            max_cost_usd=self.max_cost_usd,
+        )
+
+
+class RouteResponse(BaseModel):
+    """A decision. Numbers by tier are listed cheapest first."""
+
+    id: str = Field(description="Names this decision.")
+    tier: str
+    model: str = Field(description="What the catalog puts behind the tier.")
+    confidence: float = Field(description="Calibrated probability that the tier's answer is good enough, at the stated prior.")
+    sufficiency: dict[str, float]
+    probabilities: dict[str, float] = Field(description="That this tier is the cheapest sufficient one.")
+    reason: Reason
+    reasons: list[Reason]
+    policy: str
+    path: Literal["fast"]
+    path_reason: Literal["only_path"]
+    cached: bool = Field(description="Whether scores were taken from a cache; this version has none.")
+    task: str | None = Field(description="Null: this bundle has no task head.")
+    task_probability: float | None
+    novelty: float | None = Field(description="Null: this bundle does not measure novelty.")
+    truncated: bool = Field(description="Whether only head and tail of the text were scored.")
+    plan_first: bool
+    cost_usd: dict[str, float] = Field(description="Estimated cost of this request.")
+    model_version: str = Field(description="The bundle that scored.")
+    router_ms: float
+
+    @classmethod
+    def from_decision(cls, decision: Decision, prompt: Prompt, *, decision_id: str, version: str, router_ms: float) -> "RouteResponse":
+        """Built without validation: every value comes from our own types."""
+        scores = decision.scores
+        tiers = scores.tiers
+        return cls.model_construct(
+            id=decision_id,
+            tier=decision.tier,
+            model=decision.model,
+            confidence=round(decision.confidence, 6),
+            sufficiency=_by_tier(tiers, scores.sufficiency),
+            probabilities=_by_tier(tiers, scores.probabilities),
+            reason=decision.reason,
+            reasons=list(decision.reasons),
+            policy=decision.policy,
+            path=scores.path,
+            path_reason=scores.path_reason,
+            cached=False,
+            task=None,
+            task_probability=None,
+            novelty=None,
+            truncated=prompt.truncated,
+            plan_first=False,
+            cost_usd=_by_tier(tiers, decision.cost_usd, 8),
+            model_version=version,
+            router_ms=round(router_ms, 3),
+        )
+
+
+class BatchRequest(BaseModel):
+    """Many requests, answered in order, each by itself: one that is wrong does not fail the others."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    requests: list[Json] = Field(min_length=1, description="Each as for POST /route.")
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details. ``field``, ``found`` and ``expected`` where one field is at fault."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    errors: list[dict[str, str]] | None = None
+
+
+class BatchResult(BaseModel):
+    """Exactly one of the two."""
+
+    decision: RouteResponse | None = None
+    error: Problem | None = None
+
+
+class BatchResponse(BaseModel):
+    """Results in the order of the requests."""
+
+    results: list[BatchResult]
+
+
+class ModelResponse(BaseModel):
+    """What scores here, and what it was calibrated for."""
+
+    version: str
+    tiers: list[str]
+    basis: str
+    prior: dict[str, float]
+    calibrated_for: Json
+    targets: dict[str, float]
+    catalog: dict[str, Json]
+    metrics: Json
+    manifest: Json
+
+
+def _by_tier(tiers: tuple[str, ...], values: tuple[float, ...], digits: int = 6) -> dict[str, float]:
+    return {tier: round(value, digits) for tier, value in zip(tiers, values, strict=True)}
