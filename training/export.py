@@ -5,6 +5,7 @@ scaling, calibration and the running maximum are written into the graph here, an
 fitted estimators before anything may ship.
 """
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -72,7 +73,7 @@ def head_onnx(head: Head, calibration: Calibration, n_signals: int, dim: int) ->
     """The serving graph of ``head``; see ``classifier.head.OnnxHead`` for its inputs and outputs."""
     graph = _Graph()
     n_tiers = len(calibration.shift)
-    logits = graph.node("Identity", _logits(graph, head, dim), output="logits")
+    logits = graph.node("Identity", _logits(graph, head), output="logits")
     shift = graph.constant(calibration.shift, name="calibration_shift")
     slope = graph.constant(calibration.slope, name="calibration_slope")
     calibrated = graph.node("Sigmoid", graph.node("Add", graph.node("Mul", logits, slope), shift))
@@ -107,50 +108,49 @@ def parity(
     return float(np.abs(found - sufficiency_of(head.logits(features), calibration)).max())
 
 
-def _logits(graph: _Graph, head: Head, dim: int) -> str:
+def _logits(graph: _Graph, head: Head) -> str:
     if isinstance(head, Average):
-        members = [_logits(graph, member, dim) for member in head.members]
+        members = [_logits(graph, member) for member in head.members]
         return graph.node("Div", graph.node("Sum", *members), graph.constant(float(len(members))))
     assert isinstance(head, PerTier)
-    inputs = _scaled(graph, head, dim)
+    inputs = "signals" if isinstance(head, Trees) else _scaled(graph, head)
     convert = {Linear: _linear, Network: _network, Trees: _trees}[type(head)]
-    width = len(head.scaler.mean) + (min(head.components, dim) if isinstance(head, Trees) else dim)
     columns = [
-        graph.node("Mul", _columns(graph, inputs, 0, 1), graph.constant(0.0)) if one is None else convert(graph, inputs, one, width)
+        graph.node("Mul", _columns(graph, inputs, 0, 1), graph.constant(0.0)) if one is None else convert(graph, inputs, one)
         for one in head.estimators
     ]
     return graph.node("Concat", *columns, axis=1)
 
 
-def _scaled(graph: _Graph, head: PerTier, dim: int) -> str:
+def _scaled(graph: _Graph, head: PerTier) -> str:
     scaler = head.scaler
     logs = graph.node("Log", graph.node("Add", "signals", graph.constant(1.0)))
     standard = graph.node("Div", graph.node("Sub", logs, graph.constant(scaler.mean)), graph.constant(scaler.scale))
     clipped = graph.node("Clip", standard, graph.constant(-CLIP), graph.constant(CLIP))
-    embedding = "embedding"
-    if isinstance(head, Trees) and head.components < dim:
-        embedding = _columns(graph, embedding, 0, head.components)
-    embedding = graph.node("Div", embedding, graph.constant(scaler.embedding_scale))
+    embedding = graph.node("Div", "embedding", graph.constant(scaler.embedding_scale))
     return graph.node("Concat", clipped, embedding, axis=1)
 
 
-def _linear(graph: _Graph, inputs: str, estimator: Any, _width: int) -> str:
+def _linear(graph: _Graph, inputs: str, estimator: Any) -> str:
     return graph.node("Gemm", inputs, graph.constant(estimator.coef_.T), graph.constant(estimator.intercept_))
 
 
-def _network(graph: _Graph, inputs: str, estimator: Any, _width: int) -> str:
-    (first, second), (bias, last) = estimator.coefs_, estimator.intercepts_
+def _network(graph: _Graph, inputs: str, estimator: Any) -> str:
+    first, bias, second, last = estimator.layers()
     hidden = graph.node("Relu", graph.node("Gemm", inputs, graph.constant(first), graph.constant(bias)))
     return graph.node("Gemm", hidden, graph.constant(second), graph.constant(last))
 
 
-def _trees(graph: _Graph, inputs: str, estimator: Any, width: int) -> str:
-    converted = to_onnx(
-        estimator,
-        initial_types=[("inputs", FloatTensorType([None, width]))],
-        options={id(estimator): {"raw_scores": True, "zipmap": False}},
-        target_opset={"": OPSET, "ai.onnx.ml": ML_OPSET},
-    )
+def _trees(graph: _Graph, inputs: str, estimator: Any) -> str:
+    with warnings.catch_warnings():
+        # skl2onnx writes truth values into a field of integers; see the bound on protobuf in pyproject.toml.
+        warnings.filterwarnings("ignore", "Field onnx.AttributeProto.ints", DeprecationWarning)
+        converted = to_onnx(
+            estimator,
+            initial_types=[("inputs", FloatTensorType([None, estimator.n_features_in_]))],
+            options={id(estimator): {"raw_scores": True, "zipmap": False}},
+            target_opset={"": OPSET, "ai.onnx.ml": ML_OPSET},
+        )
     scores = graph.splice(converted, inputs, output_index=1)
     return _columns(graph, scores, -1, 2**31)  # binary scores come as one column or as (-s, s): the last one is s
 

@@ -4,6 +4,7 @@ A soft target y enters as two rows, a positive of weight y and a negative of wei
 by log-loss. Every tier has an estimator of its own, which learns from the rows whose target for that tier is known.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
@@ -11,6 +12,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 
@@ -97,12 +99,7 @@ class PerTier:
     def logits(self, features: Features) -> Matrix:
         """See ``Head``."""
         inputs = self.inputs(features)
-        return np.stack([np.zeros(len(inputs)) if one is None else self.raw(one, inputs) for one in self.estimators], axis=1)
-
-    def raw(self, estimator: Any, inputs: Matrix) -> Matrix:
-        """(n,) log-odds."""
-        values: Matrix = estimator.decision_function(inputs)
-        return values
+        return np.stack([np.zeros(len(inputs)) if one is None else one.decision_function(inputs) for one in self.estimators], axis=1)
 
 
 @dataclass(slots=True)
@@ -118,39 +115,67 @@ class Linear(PerTier):
 
 @dataclass(slots=True)
 class Network(PerTier):
-    """One hidden layer of rectified units."""
+    """One hidden layer of rectified units; the mean of ``members`` networks that start from different weights."""
 
     hidden: int = 48
-    alpha: float = 1.0
+    alpha: float = 3.0
     epochs: int = 20
+    members: int = 4
 
-    def estimator(self) -> MLPClassifier:
+    def estimator(self) -> "Networks":
         """See ``PerTier``."""
-        return MLPClassifier(
-            (self.hidden,),
-            alpha=self.alpha,
-            max_iter=self.epochs,
-            batch_size=64,
-            random_state=self.seed,
-            tol=0,
-            n_iter_no_change=self.epochs,
+        return Networks(
+            [
+                MLPClassifier(
+                    (self.hidden,),
+                    alpha=self.alpha,
+                    max_iter=self.epochs,
+                    batch_size=64,
+                    random_state=self.seed + member,
+                    tol=0,
+                    n_iter_no_change=self.epochs,
+                )
+                for member in range(self.members)
+            ]
         )
 
-    def raw(self, estimator: Any, inputs: Matrix) -> Matrix:
-        """See ``PerTier``."""
-        hidden = np.maximum(inputs @ estimator.coefs_[0] + estimator.intercepts_[0], 0)
-        values: Matrix = (hidden @ estimator.coefs_[1] + estimator.intercepts_[1])[:, 0]
+
+@dataclass(slots=True)
+class Networks:
+    """Networks fitted alike, read as one wide network whose output is their mean."""
+
+    members: list[MLPClassifier]
+
+    def fit(self, inputs: Matrix, classes: Matrix, sample_weight: Matrix) -> Self:
+        """Fit every member on the same rows."""
+        with warnings.catch_warnings():
+            # The number of epochs is a choice: stopping early is what regularises.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            for member in self.members:
+                member.fit(inputs, classes, sample_weight=sample_weight)
+        return self
+
+    def layers(self) -> tuple[Matrix, Matrix, Matrix, Matrix]:
+        """(n_inputs, n_hidden), (n_hidden,), (n_hidden, 1), (1,): weights and biases of the wide network."""
+        first = np.hstack([member.coefs_[0] for member in self.members])
+        bias = np.concatenate([member.intercepts_[0] for member in self.members])
+        second = np.vstack([member.coefs_[1] for member in self.members]) / len(self.members)
+        last = np.asarray(np.mean([member.intercepts_[1] for member in self.members], axis=0))
+        return first, bias, second, last
+
+    def decision_function(self, inputs: Matrix) -> Matrix:
+        """(n,) log-odds."""
+        first, bias, second, last = self.layers()
+        values: Matrix = (np.maximum(inputs @ first + bias, 0) @ second + last)[:, 0]
         return values
 
 
 @dataclass(slots=True)
 class Trees(PerTier):
-    """Gradient-boosted trees on the signals and the leading ``components`` of the embedding.
-
-    The distilled embedding's dimensions are principal components, the widest first, so the leading ones are a summary.
+    """Gradient-boosted trees on the signals alone: where words have been counted, thresholds and interactions pay; on the
+    embedding they only overfit.
     """
 
-    components: int = 64
     iterations: int = 150
     leaves: int = 15
 
@@ -170,8 +195,7 @@ class Trees(PerTier):
     def inputs(self, features: Features) -> Matrix:
         """See ``PerTier``."""
         # float32 as the graph computes: a value next to a threshold must fall on the same side in both.
-        cut = Features(features.signals, features.embedding[:, : self.components])
-        return self.scaler.transform(cut).astype(np.float32).astype(np.float64)
+        return features.signals.astype(np.float64)
 
 
 @dataclass(slots=True)
@@ -194,7 +218,7 @@ class Average:
 FAMILIES: dict[str, Callable[[int], Head]] = {"linear": Linear, "network": Network, "trees": Trees}
 """Name -> what makes a new, unfitted head from a seed."""
 
-CANDIDATES = ("linear", "network", "trees", "linear+trees", "linear+network+trees")
+CANDIDATES = ("linear", "network", "trees", "linear+trees", "network+trees", "linear+network+trees")
 """What is compared: a family, or the mean of several."""
 
 
