@@ -1,5 +1,7 @@
 """Texts -> embeddings. One protocol, so that a transformer can stand beside the static encoder."""
 
+import json
+import re
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -42,6 +44,7 @@ class StaticEncoder:
     def __init__(self, folder: Path) -> None:
         model, tokenizer = folder / "encoder.onnx", folder / "tokenizer.json"
         self._tokenizer = Tokenizer.from_file(str(tokenizer))
+        self._words = _whole_words(self._tokenizer)
         self._session = session(model)
         self.dim: int = self._session.get_outputs()[0].shape[1]
         self.fingerprint = sha256(model.read_bytes() + tokenizer.read_bytes()).hexdigest()
@@ -51,6 +54,39 @@ class StaticEncoder:
         """(n_texts, dim) float32."""
         rows = np.empty((len(texts), self.dim), dtype=np.float32)
         for row, text in zip(rows, texts, strict=True):
-            ids = np.array(self._tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int64)
+            ids = np.array(self.token_ids(text), dtype=np.int64)
             row[:] = self._session.run(("embedding",), {"ids": ids})[0][0]
         return rows
+
+    def token_ids(self, text: str) -> list[int]:
+        """The tokenizer's ids of ``text``, in an order of their own.
+
+        Whole words of the vocabulary are looked up here, at a third of the time; only what is left goes through the tokenizer.
+        A sum of vectors does not care for the order.
+        """
+        if self._words is None or not text.isascii():
+            return self._encoded(text)
+        words = _ASCII_WORD.findall(text.lower())
+        ids = list(map(self._words.get, words))
+        if None not in ids:
+            return ids  # type: ignore[return-value]  # no None is among them
+        rest = " ".join([word for word, found in zip(words, ids, strict=True) if found is None])
+        return [found for found in ids if found is not None] + self._encoded(rest)
+
+    def _encoded(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+
+# What BERT's pre-tokenizer makes of lower-cased ASCII: runs of letters and digits, and every mark by itself.
+_ASCII_WORD = re.compile(r"[a-z0-9]+|[!-/:-@\[-`{-~]")
+
+
+def _whole_words(tokenizer: Tokenizer) -> dict[str, int] | None:
+    """Words and marks that are tokens by themselves; None for a tokenizer that is not BERT's uncased one."""
+    parts = json.loads(tokenizer.to_str())
+    normaliser, splitter, model = (parts.get(name) or {} for name in ("normalizer", "pre_tokenizer", "model"))
+    kinds = (normaliser.get("type"), normaliser.get("lowercase"), splitter.get("type"), model.get("type"))
+    if kinds != ("BertNormalizer", True, "BertPreTokenizer", "WordPiece"):
+        return None
+    return {word: number for word, number in model["vocab"].items() if _ASCII_WORD.fullmatch(word)}

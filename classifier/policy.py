@@ -60,6 +60,10 @@ def estimate_tokens(prompt: Prompt) -> int:
     return round(prompt.total_chars / CHARS_PER_TOKEN) + TOKENS_PER_IMAGE * prompt.images + 4
 
 
+_FIELDS = {Reason.CEILING: "tier_ceiling", Reason.LATENCY: "max_model_latency_ms", Reason.BUDGET: "max_cost_usd"}
+"""The request's field behind a constraint."""
+
+
 def decide(scores: Scores, policy: Policy, facts: Facts) -> Decision:
     """The cheapest allowed tier that suffices, else the dearest allowed one.
 
@@ -89,15 +93,15 @@ def decide(scores: Scores, policy: Policy, facts: Facts) -> Decision:
     allowed = list(tiers)
     failed: list[Reason] = []
     for reason, passes in _constraints(policy, facts, output_tokens, costs, ceiling):
-        passing = [tier for tier in allowed if passes(tier)]
-        if len(passing) < len(allowed):
+        passing = [tier for tier in tiers if passes(tier)]
+        if len(passing) < len(tiers):
             failed.append(reason)
-        allowed = passing
+        allowed = [tier for tier in allowed if tier in passing]
         if allowed and (now := choose(allowed)) != chosen:
             chosen = now
             moved.append(reason)
     if not allowed:
-        raise PolicyError(f"no tier is allowed: excluded by {', '.join(failed)}")
+        raise PolicyError(f"no tier is allowed: excluded by {', '.join(failed)}", _FIELDS.get(failed[0]) if len(failed) == 1 else None)
     if floor > allowed[-1]:
         if ceiling is not None and floor > ceiling:
             raise PolicyError(f"tier_floor {facts.tier_floor} is above tier_ceiling {facts.tier_ceiling}", "tier_floor")

@@ -10,7 +10,7 @@ from classifier.catalog import read_catalog
 from classifier.conversation import from_text
 from classifier.encoder import Encoder, StaticEncoder
 from classifier.errors import BundleError
-from classifier.head import OnnxHead
+from classifier.head import Matrix, OnnxHead
 from classifier.policy import Facts, Policy, decide, facts_of
 from classifier.types import Decision, Prompt, Scores
 from classifier.types import Path as ScorePath
@@ -36,14 +36,20 @@ class Router:
         """
         folder = bundles.find(Path(path))
         manifest = bundles.verify(folder, signals.NAMES)
-        encoder, head = StaticEncoder(folder / LAYOUT.fast), OnnxHead(folder / LAYOUT.head)
+        try:
+            encoder, head = StaticEncoder(folder / LAYOUT.fast), OnnxHead(folder / LAYOUT.head)
+        except Exception as error:  # whatever onnxruntime and tokenizers raise, which is no common type
+            raise BundleError(
+                LAYOUT.fast, f"a file that does not load ({type(error).__name__})", "an encoder, a tokenizer and a head"
+            ) from error
         if (head.n_signals, head.dim) != (len(signals.NAMES), encoder.dim):
             raise BundleError(LAYOUT.head, f"inputs of {head.n_signals} and {head.dim}", f"{len(signals.NAMES)} and {encoder.dim}")
         _check_calibration(folder, head, manifest.tiers)
-        targets = bundles.read_json(folder / LAYOUT.policy).get("targets", {})
-        if not isinstance(targets.get("fast"), float):
-            raise BundleError(LAYOUT.policy, targets, "a target for the path fast")
-        return cls(manifest, encoder, head, Policy(read_catalog(Path(catalog), manifest.tiers), targets))
+        return cls(manifest, encoder, head, Policy(read_catalog(Path(catalog), manifest.tiers), bundles.targets(folder)))
+
+    def features(self, prompts: Sequence[Prompt]) -> tuple[Matrix, Matrix]:
+        """(signals (n, n_signals), embedding (n, dim)): what the head reads, in training as in serving."""
+        return signals.signal_matrix(prompts), self.encoder.encode([prompt.ask for prompt in prompts])
 
     def score(self, prompts: Sequence[Prompt], path: ScorePath = "auto") -> list[Scores]:
         """One ``Scores`` a prompt; a prompt's scores never depend on its neighbours.
@@ -51,9 +57,7 @@ class Router:
         ``path`` says how much time to spend; this bundle has the fast path alone, which answers ``auto`` as well.
         """
         del path
-        matrix = signals.signal_matrix(prompts)
-        embedding = self.encoder.encode([prompt.ask for prompt in prompts])
-        logits, sufficiency = self.head.run(matrix, embedding)
+        logits, sufficiency = self.head.run(*self.features(prompts))
         tiers = self.manifest.tiers
         return [Scores(tiers, tuple(one), tuple(other)) for one, other in zip(logits.tolist(), sufficiency.tolist(), strict=True)]
 
@@ -77,7 +81,7 @@ def _check_calibration(folder: Path, head: OnnxHead, tiers: tuple[str, ...]) -> 
     for name, found in (("shift", head.calibration_shift), ("slope", head.calibration_slope)):
         try:
             expected = tuple(float(stated[name][tier]) for tier in tiers)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise BundleError(LAYOUT.calibration, f"no usable {name}", "a number for every tier") from error
         if found != expected:
             raise BundleError(f"{LAYOUT.head}: calibration_{name}", found, f"{expected}, as {LAYOUT.calibration} says")

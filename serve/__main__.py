@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -36,10 +37,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"cannot start: {error}", file=sys.stderr)
         return 2
     logging.getLogger("pointsman").info(
-        "bundle %s, listening on http://%s:%s", app.state.service.router.manifest.version, settings.host, settings.port
+        "bundle %s, starting on http://%s:%s", app.state.service.router.manifest.version, settings.host, settings.port
     )
-    # Access lines would hold whatever clients put into a URL.
-    uvicorn.run(app, host=settings.host, port=settings.port, log_config=None, access_log=False, server_header=False)
+    # uvicorn finishes what is in flight and then raises the signal again: a stop that was asked for is no failure.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # Access lines, and the refusals of a WebSocket, would hold whatever clients put into a URL.
+    uvicorn.run(app, host=settings.host, port=settings.port, log_config=None, access_log=False, server_header=False, ws="none")
     return 0
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
-from serve.problems import ProblemError, problem
+from serve.problems import ProblemError, problem, unknown_field
 
 Model = TypeVar("Model", bound=BaseModel)
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -32,11 +32,14 @@ def parse(body: bytes, model: type[Model]) -> Model:
     """``body`` as ``model``.
 
     Raises:
-        ProblemError: 400, no JSON or no UTF-8.
+        ProblemError: 400, no JSON or no UTF-8; 422, an unknown field.
         ValidationError: JSON of another shape.
     """
+    # pydantic's parser lets NaN and Infinity pass where anything may stand; they are no JSON, and rare enough to look twice.
+    if b"NaN" in body or b"Infinity" in body:
+        return validated(_lenient(body), model)
     try:
-        return model.model_validate_json(body)
+        return _without_unknown(model.model_validate_json(body))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         if first["type"] != "json_invalid":
@@ -45,15 +48,32 @@ def parse(body: bytes, model: type[Model]) -> Model:
     # Real traffic holds halves of surrogate pairs, cut out of emoji; strict parsers refuse them, people must not be.
     if "surrogate" not in reason and "hex escape" not in reason:
         raise _malformed(reason)
-    return model.model_validate(_lenient(body, reason))
+    return validated(_lenient(body), model)
 
 
-def _lenient(body: bytes, reason: str) -> Any:
+def validated(value: Any, model: type[Model]) -> Model:
+    """``value``, JSON that was parsed already, as ``model``; raises as ``parse`` does."""
+    return _without_unknown(model.model_validate(value))
+
+
+def _without_unknown(request: Model) -> Model:
+    if request.model_extra:
+        raise ProblemError(unknown_field(next(iter(request.model_extra)), tuple(type(request).model_fields)))
+    return request
+
+
+def _lenient(body: bytes) -> Any:
     """Parsed by the standard library, which accepts lone surrogate escapes; they become U+FFFD."""
     try:
         return _mended(json.loads(body.decode("utf-8"), parse_constant=_refuse))
-    except (ValueError, RecursionError) as error:
-        raise _malformed(reason) from error
+    except UnicodeDecodeError as error:
+        raise _malformed("unicode") from error
+    except json.JSONDecodeError as error:
+        raise _malformed(f"at line {error.lineno} column {error.colno}") from error
+    except RecursionError as error:
+        raise _malformed("recursion") from error
+    except ValueError as error:
+        raise _malformed("") from error
 
 
 def _mended(value: Any) -> Any:

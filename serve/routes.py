@@ -42,10 +42,10 @@ class Service:
             decision, prompt, decision_id=uuid.uuid4().hex, version=self.router.manifest.version, router_ms=seconds * 1e3
         )
 
-    def route_item(self, item: dict[str, Any]) -> BatchResult:
+    def route_item(self, item: Any) -> BatchResult:
         """The same for an item of a batch; what is wrong with it becomes its result."""
         try:
-            return BatchResult.model_construct(decision=self.route(RouteRequest.model_validate(item)))
+            return BatchResult.model_construct(decision=self.route(body.validated(item, RouteRequest)))
         except Exception as error:  # noqa: BLE001 - one item must not fail its neighbours; describe() logs what is unforeseen
             found = describe(error)
             self.telemetry.refused(found.status)

@@ -11,17 +11,25 @@ from classifier.types import Path as ScorePath
 Tokens = Annotated[int, Field(ge=0, le=1_000_000_000)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Json = dict[str, Any]
+STRICT = ConfigDict(strict=True, extra="allow", json_schema_extra={"additionalProperties": False})
+"""Unknown fields are kept at first and refused by ``serve.body``: pydantic would make an error of each of a million."""
 
 
 class RouteRequest(BaseModel):
     """A prompt or a conversation, and what this request asks of the decision."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = STRICT
 
     prompt: str | None = Field(None, description="A plain prompt. Either this or messages.")
-    messages: list[Json] | None = Field(None, description="A conversation in OpenAI's or Anthropic's shape. Either this or prompt.")
-    system: str | list[Json] | None = Field(None, description="Anthropic's system prompt: sized, never scored.")
-    tools: list[Json] | None = Field(None, description="Tool definitions: sized, never scored; the model must be able to use tools.")
+    messages: Annotated[list[Json], Field(fail_fast=True)] | None = Field(
+        None, description="A conversation in OpenAI's or Anthropic's shape. Either this or prompt."
+    )
+    system: str | Annotated[list[Json], Field(fail_fast=True)] | None = Field(
+        None, description="Anthropic's system prompt: sized, never scored."
+    )
+    tools: Annotated[list[Json], Field(fail_fast=True)] | None = Field(
+        None, description="Tool definitions: sized, never scored; the model must be able to use tools."
+    )
     policy: Literal["default"] = Field("default", description="The policy to decide by.")
     tier_floor: str | None = Field(None, description="No cheaper tier than this.")
     tier_ceiling: str | None = Field(None, description="No dearer tier than this.")
@@ -32,6 +40,10 @@ class RouteRequest(BaseModel):
     input_tokens: Tokens | None = Field(None, description="Replaces the estimate from the texts' lengths.")
     path: ScorePath | None = Field(None, description="How much time to spend; the server's own setting where absent.")
     deadline_ms: Positive = Field(15.0, description="Time after which only the fast path answers. With one path it changes nothing.")
+    current_tier: str | None = Field(None, description="The tier that holds the conversation's cache. Accepted; not used by this version.")
+    cached_input_tokens: Tokens | None = Field(None, description="Accepted; not used by this version.")
+    phase: Literal["plan", "execute", "verify"] | None = Field(None, description="Accepted; not used by this version.")
+    explain: bool = Field(default=False, description="Accepted; this version does not attribute decisions to signals.")
 
     def to_prompt(self) -> Prompt:
         """What is scored.
@@ -112,9 +124,9 @@ class RouteResponse(BaseModel):
 class BatchRequest(BaseModel):
     """Many requests, answered in order, each by itself: one that is wrong does not fail the others."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = STRICT
 
-    requests: list[Json] = Field(min_length=1, description="Each as for POST /route.")
+    requests: list[Any] = Field(min_length=1, description="Each as for POST /route.")
 
 
 class Problem(BaseModel):

@@ -47,8 +47,8 @@ _RANGES = {"port": (0, 65_535), "max_body": (1, 1 << 30), "max_batch": (1, 100_0
 def _parse(where: str, name: str, text: str) -> Any:
     if name in _RANGES:
         low, high = _RANGES[name]
-        if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
-            raise ConfigError(where, repr(text), f"a whole number from {low} to {high}")
+        if not text.isascii() or not text.isdigit() or len(text) > 10 or not low <= int(text) <= high:
+            raise ConfigError(where, repr(text[:40]), f"a whole number from {low} to {high}")
         return int(text)
     if name in ("bundle", "catalog"):
         return Path(text)

@@ -16,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classifier import Router
-from classifier.errors import PointsmanError
+from classifier.bundle import LAYOUT, find
+from classifier.errors import BundleError, PointsmanError
+from classifier.head import OnnxHead
 from classifier.router import MODELS
 from classifier.types import Path as ScorePath
 from training import metrics
-from training.calibrate import Calibration, prior_weights, sufficiency_of
+from training.calibrate import prior_weights
 from training.dataset import Example, read, targets_of
 
 Matrix = NDArray[np.float64]
@@ -28,15 +30,13 @@ Figure = dict[str, Any]
 
 ZEBRA = "zeroeval_zebra"
 """Synthetic logic grids, unlike anything people ask: reported apart."""
-OUTCOMES_CALIBRATION = "outcomes"
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Examples with what the bundle says of them: ``logits``, ``sufficiency`` and ``probabilities`` are (n, n_tiers)."""
+    """Examples with what the bundle says of them: ``sufficiency`` and ``probabilities`` are (n, n_tiers)."""
 
     examples: list[Example]
-    logits: Matrix
     sufficiency: Matrix
     probabilities: Matrix
     chosen: NDArray[np.int64]
@@ -61,14 +61,13 @@ def score(router: Router, examples: Sequence[Example], path: ScorePath = "auto")
     reached[:, -1] = True
     return Scored(
         list(examples),
-        np.array([one.logits for one in scores], dtype=np.float64),
         sufficiency,
         np.array([one.probabilities for one in scores], dtype=np.float64),
         reached.argmax(axis=1),
     )
 
 
-def evaluate(router: Router, examples: Sequence[Example], path: ScorePath = "auto", seed: int = 0) -> dict[str, Any]:
+def evaluate(router: Router, bundle: Path, examples: Sequence[Example], path: ScorePath = "auto", seed: int = 0) -> dict[str, Any]:
     """Everything ``metrics.json`` holds of these examples: a part ``labelled`` and a part ``outcomes``, each where it has rows."""
     result: dict[str, Any] = {"bundle": router.manifest.version, "tiers": router.manifest.tiers, "path": path}
     labelled = [example for example in examples if example.kind == "labelled"]
@@ -76,18 +75,22 @@ def evaluate(router: Router, examples: Sequence[Example], path: ScorePath = "aut
     if labelled:
         result["labelled"] = labelled_figures(score(router, labelled, path), router.manifest.prior, seed)
     if outcomes:
-        calibration = (
-            Calibration(
-                **{
-                    key: tuple(router.manifest.raw["calibrations"][OUTCOMES_CALIBRATION][key][tier] for tier in router.manifest.tiers)
-                    for key in ("shift", "slope")
-                }
-            )
-            if OUTCOMES_CALIBRATION in router.manifest.raw.get("calibrations", {})
-            else None
-        )
-        result["outcomes"] = outcome_figures(score(router, outcomes, path), calibration, router.manifest.tiers, seed)
+        logits, sufficiency = outcome_scores(router, bundle, outcomes)
+        result["outcomes"] = outcome_figures(outcomes, logits, sufficiency, router.manifest.tiers, seed)
     return result
+
+
+def outcome_scores(router: Router, bundle: Path, examples: Sequence[Example]) -> tuple[Matrix, Matrix]:
+    """(logits, sufficiency), (n, n_tiers) each: the bundle's head asked for measured outcomes, at their own calibration.
+
+    Raises:
+        BundleError: the bundle was trained without outcomes.
+    """
+    model = bundle / LAYOUT.outcomes
+    if LAYOUT.outcomes not in router.manifest.files:
+        raise BundleError(LAYOUT.outcomes, "no entry in the manifest", "a bundle that was trained with outcomes")
+    logits, sufficiency = OnnxHead(model).run(*router.features([example.prompt for example in examples]))
+    return logits.astype(np.float64), sufficiency.astype(np.float64)
 
 
 def labelled_figures(scored: Scored, prior: Sequence[float], seed: int = 0) -> dict[str, Any]:
@@ -126,16 +129,18 @@ def labelled_figures(scored: Scored, prior: Sequence[float], seed: int = 0) -> d
     return result
 
 
-def outcome_figures(scored: Scored, calibration: Calibration | None, tiers: Sequence[str], seed: int = 0) -> dict[str, Any]:
-    """Ranking and calibration on measured outcomes, a tier at a time, at the outcomes' own calibration."""
-    sources = [example.source for example in scored.examples]
-    lengths = np.array([-np.log1p(example.prompt.chars) for example in scored.examples])
-    sufficiency = scored.sufficiency if calibration is None else sufficiency_of(scored.logits, calibration)
+def outcome_figures(
+    examples: Sequence[Example], logits: Matrix, sufficiency: Matrix, tiers: Sequence[str], seed: int = 0
+) -> dict[str, Any]:
+    """Ranking and calibration on measured outcomes, a tier at a time."""
+    sources = [example.source for example in examples]
+    lengths = np.array([-np.log1p(example.prompt.chars) for example in examples])
+    targets = targets_of(examples)
     result: dict[str, Any] = {"n": len(sources), "sources": {name: sources.count(name) for name in sorted(set(sources))}}
     for index, tier in enumerate(tiers):
-        target = scored.targets[:, index]
+        target = targets[:, index]
         known = ~np.isnan(target)
-        target, score_, length = target[known], scored.logits[known, index], lengths[known]
+        target, score_, length = target[known], logits[known, index], lengths[known]
         names = [name for name, keep in zip(sources, known, strict=True) if keep]
         probability = sufficiency[known, index]
         rates = {name: float(np.mean([t for t, n in zip(target, names, strict=True) if n == name])) for name in set(names)}
@@ -343,12 +348,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate and print."""
     arguments = parser().parse_args(argv)
     try:
-        router = Router.load(arguments.bundle)
+        bundle = find(arguments.bundle)
+        router = Router.load(bundle)
         examples = [example for example in read(arguments.data, router.manifest.tiers) if arguments.split in ("all", example.split)]
         if not examples:
             print(f"no rows of split {arguments.split} in {', '.join(map(str, arguments.data))}", file=sys.stderr)
             return 1
-        result = evaluate(router, examples, arguments.path)
+        result = evaluate(router, bundle, examples, arguments.path)
     except (PointsmanError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1

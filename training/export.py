@@ -17,12 +17,16 @@ from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType
 
 from training.calibrate import Calibration, sufficiency_of
-from training.heads import CLIP, Average, Features, Head, Linear, Network, PerTier, Trees
+from training.heads import CLIP, Average, Features, Head, Linear, Network, PerBasis, PerTier, Trees
 
 OPSET = 17
 ML_OPSET = 3
 PARITY = 1e-5
 """Largest difference of a sufficiency that may ship between the graph and the estimators it was made from."""
+
+
+Run = Callable[[NDArray[np.float32], NDArray[np.float32]], tuple[NDArray[np.float32], NDArray[np.float32]]]
+"""``OnnxHead.run``: signals and embedding to logits and sufficiency."""
 
 
 class _Graph:
@@ -69,11 +73,11 @@ class _Graph:
         return f"{stem}_{self._count}"
 
 
-def head_onnx(head: Head, calibration: Calibration, n_signals: int, dim: int) -> onnx.ModelProto:
-    """The serving graph of ``head``; see ``classifier.head.OnnxHead`` for its inputs and outputs."""
+def head_onnx(head: Head, calibration: Calibration, *, basis: int, n_signals: int, dim: int) -> onnx.ModelProto:
+    """The graph of ``head`` for one basis (0 rubric, 1 outcomes); see ``classifier.head.OnnxHead`` for inputs and outputs."""
     graph = _Graph()
     n_tiers = len(calibration.shift)
-    logits = graph.node("Identity", _logits(graph, head), output="logits")
+    logits = graph.node("Identity", _logits(graph, head, basis), output="logits")
     shift = graph.constant(calibration.shift, name="calibration_shift")
     slope = graph.constant(calibration.slope, name="calibration_slope")
     calibrated = graph.node("Sigmoid", graph.node("Add", graph.node("Mul", logits, slope), shift))
@@ -85,7 +89,10 @@ def head_onnx(head: Head, calibration: Calibration, n_signals: int, dim: int) ->
     proto = helper.make_graph(
         graph.nodes,
         "sufficiency_head",
-        [value("signals", TensorProto.FLOAT, ["n", n_signals]), value("embedding", TensorProto.FLOAT, ["n", dim])],
+        [
+            value("signals", TensorProto.FLOAT, ["n", n_signals]),
+            value("embedding", TensorProto.FLOAT, ["n", dim]),
+        ],
         [
             value("logits", TensorProto.FLOAT, ["n", n_tiers]),
             value("sufficiency", TensorProto.FLOAT, ["n", n_tiers]),
@@ -100,26 +107,34 @@ def head_onnx(head: Head, calibration: Calibration, n_signals: int, dim: int) ->
     return model
 
 
-def parity(
-    head: Head, calibration: Calibration, features: Features, run: Callable[..., tuple[NDArray[np.float32], NDArray[np.float32]]]
-) -> float:
-    """Largest absolute difference of sufficiency between the graph behind ``run`` and ``head`` itself, over ``features``."""
+def parity(head: Head, calibration: Calibration, features: Features, run: Run) -> float:
+    """Largest absolute difference of sufficiency between the graph behind ``run`` and ``head`` itself.
+
+    ``features`` are rows of the basis that the graph was made for.
+    """
     _, found = run(features.signals, features.embedding)
-    return float(np.abs(found - sufficiency_of(head.logits(features), calibration)).max())
+    return float(np.abs(found - sufficiency_of(head.logits(features), calibration)).max(initial=0.0))
 
 
-def _logits(graph: _Graph, head: Head) -> str:
+def _logits(graph: _Graph, head: Head, basis: int) -> str:
     if isinstance(head, Average):
-        members = [_logits(graph, member) for member in head.members]
+        members = [_logits(graph, member, basis) for member in head.members]
         return graph.node("Div", graph.node("Sum", *members), graph.constant(float(len(members))))
+    if isinstance(head, PerBasis):
+        return _logits(graph, head.outcomes if basis and head.outcomes else head.rubric, basis)
     assert isinstance(head, PerTier)
-    inputs = "signals" if isinstance(head, Trees) else _scaled(graph, head)
+    inputs = _with_basis(graph, basis) if isinstance(head, Trees) else _scaled(graph, head)
     convert = {Linear: _linear, Network: _network, Trees: _trees}[type(head)]
-    columns = [
-        graph.node("Mul", _columns(graph, inputs, 0, 1), graph.constant(0.0)) if one is None else convert(graph, inputs, one)
-        for one in head.estimators
-    ]
+    nothing = graph.node("Mul", _columns(graph, "signals", 0, 1), graph.constant(0.0))
+    # By the rubric the top tier suffices whatever its logit: nothing is computed for it.
+    needed = head.estimators if basis else [*head.estimators[:-1], None]
+    columns = [nothing if one is None else convert(graph, inputs, one) for one in needed]
     return graph.node("Concat", *columns, axis=1)
+
+
+def _with_basis(graph: _Graph, basis: int) -> str:
+    zero = graph.node("Mul", _columns(graph, "signals", 0, 1), graph.constant(0.0))
+    return graph.node("Concat", "signals", graph.node("Add", zero, graph.constant(float(basis))), axis=1)
 
 
 def _scaled(graph: _Graph, head: PerTier) -> str:

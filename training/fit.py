@@ -23,6 +23,7 @@ from classifier import signals as signal_table
 from classifier.bundle import LAYOUT, find
 from classifier.encoder import Encoder, StaticEncoder
 from classifier.errors import BundleError, PointsmanError
+from classifier.head import OnnxHead
 from classifier.router import MODELS
 from training import evaluate, gate, metrics, staging
 from training.calibrate import DEFAULT_PRIOR, Calibration, fit_calibration, prior_weights, sufficiency_of
@@ -69,7 +70,8 @@ class Learned:
 def features_of(examples: Sequence[Example], encoder: Encoder) -> Features:
     """What serving would compute for these prompts, by the same code."""
     prompts = [example.prompt for example in examples]
-    return Features(signal_table.signal_matrix(prompts), encoder.encode([prompt.ask for prompt in prompts]))
+    basis = np.array([example.kind == "outcomes" for example in examples], dtype=np.float32)
+    return Features(signal_table.signal_matrix(prompts), encoder.encode([prompt.ask for prompt in prompts]), basis)
 
 
 def learning_targets(examples: Sequence[Example]) -> Matrix:
@@ -172,12 +174,15 @@ def fit(settings: Settings, console: Console) -> int:
         head = _final_head(train, features, learned.candidate, settings)
         progress.advance(task)
     _print_comparison(learned, console)
-    served = learned.calibrations["rubric"]
-    model = head_onnx(head, served, len(signal_table.NAMES), encoder.dim)
+    bases = {"rubric": 0, "outcomes": 1}
+    graphs = {
+        name: head_onnx(head, calibration, basis=bases[name], n_signals=len(signal_table.NAMES), dim=encoder.dim)
+        for name, calibration in learned.calibrations.items()
+    }
     staged = staging.write(
         settings.models,
         encoder=settings.encoder,
-        head=model,
+        heads=graphs,
         tiers=settings.tiers,
         prior=settings.prior,
         calibrations=learned.calibrations,
@@ -198,10 +203,13 @@ def fit(settings: Settings, console: Console) -> int:
         estimators=head,
     )
     router = Router.load(staged)
-    difference = parity(head, served, features, router.head.run)
+    difference = max(
+        parity(head, calibration, features[features.basis == bases[name]], OnnxHead(staged / staging.HEADS[name]).run)
+        for name, calibration in learned.calibrations.items()
+    )
     if difference > PARITY:
         raise BundleError(LAYOUT.head, f"sufficiency that differs from the estimators' by {difference:.1e}", f"at most {PARITY:.0e}")
-    result = evaluate.evaluate(router, test, seed=settings.seed) if test else {}
+    result = evaluate.evaluate(router, staged, test, seed=settings.seed) if test else {}
     final = staging.finish(staged, result, parity=difference)
     if result:
         console.print(evaluate.table(result), highlight=False, soft_wrap=True, markup=False)

@@ -1,5 +1,9 @@
 """Sufficiency heads: signals and embedding -> one logit a tier. Families are compared on held-out folds; the best ships.
 
+What suffices by the rubric and what a measured model got right are two questions on the same prompts. A head answers either:
+the row's ``basis`` says which. Trees share what the two have in common; linear heads and networks are fitted apart, since one
+set of weights for both was worse at each (docs/decisions.md, 3).
+
 A soft target y enters as two rows, a positive of weight y and a negative of weight 1 - y, so that any classifier fits it
 by log-loss. Every tier has an estimator of its own, which learns from the rows whose target for that tier is known.
 """
@@ -7,6 +11,7 @@ by log-loss. Every tier has an estimator of its own, which learns from the rows 
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -24,16 +29,19 @@ CLIP = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """What the head reads: ``signals`` (n, n_signals) and ``embedding`` (n, dim), both float32, as serving computes them."""
+    """What the head reads: ``signals`` (n, n_signals) and ``embedding`` (n, dim), as serving computes them, and ``basis`` (n,),
+    0 where the rubric is asked for and 1 where measured outcomes are. All float32.
+    """
 
     signals: NDArray[np.float32]
     embedding: NDArray[np.float32]
+    basis: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.signals)
 
     def __getitem__(self, rows: Any) -> "Features":
-        return Features(self.signals[rows], self.embedding[rows])
+        return Features(self.signals[rows], self.embedding[rows], self.basis[rows])
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +85,8 @@ class PerTier:
     scaler: Scaler = field(init=False)
     estimators: list[Any] = field(init=False, default_factory=list)
 
-    def estimator(self) -> Any:
-        """A new, unfitted estimator."""
+    def estimator(self, rows: int) -> Any:
+        """A new, unfitted estimator for ``rows`` rows."""
         raise NotImplementedError
 
     def inputs(self, features: Features) -> Matrix:
@@ -93,7 +101,9 @@ class PerTier:
         for column in targets.T:
             known = ~np.isnan(column)
             usable = known.any() and 0 < np.average(column[known], weights=weights[known]) < 1
-            self.estimators.append(_fit_soft(self.estimator(), inputs[known], column[known], weights[known]) if usable else None)
+            self.estimators.append(
+                _fit_soft(self.estimator(int(known.sum())), inputs[known], column[known], weights[known]) if usable else None
+            )
         return self
 
     def logits(self, features: Features) -> Matrix:
@@ -108,8 +118,9 @@ class Linear(PerTier):
 
     c: float = 0.01
 
-    def estimator(self) -> LogisticRegression:
+    def estimator(self, rows: int) -> LogisticRegression:
         """See ``PerTier``."""
+        del rows
         return LogisticRegression(C=self.c, max_iter=1000)
 
 
@@ -119,21 +130,22 @@ class Network(PerTier):
 
     hidden: int = 48
     alpha: float = 3.0
-    epochs: int = 20
-    members: int = 4
+    visits: int = 80_000  # rows times epochs: training stops early, which regularises and bounds the time
+    members: int = 3
 
-    def estimator(self) -> "Networks":
+    def estimator(self, rows: int) -> "Networks":
         """See ``PerTier``."""
+        epochs = int(np.clip(self.visits // rows, 6, 20))
         return Networks(
             [
                 MLPClassifier(
                     (self.hidden,),
                     alpha=self.alpha,
-                    max_iter=self.epochs,
+                    max_iter=epochs,
                     batch_size=64,
                     random_state=self.seed + member,
                     tol=0,
-                    n_iter_no_change=self.epochs,
+                    n_iter_no_change=epochs,
                 )
                 for member in range(self.members)
             ]
@@ -149,7 +161,7 @@ class Networks:
     def fit(self, inputs: Matrix, classes: Matrix, sample_weight: Matrix) -> Self:
         """Fit every member on the same rows."""
         with warnings.catch_warnings():
-            # The number of epochs is a choice: stopping early is what regularises.
+            # The number of epochs is a choice.
             warnings.simplefilter("ignore", ConvergenceWarning)
             for member in self.members:
                 member.fit(inputs, classes, sample_weight=sample_weight)
@@ -177,10 +189,11 @@ class Trees(PerTier):
     """
 
     iterations: int = 150
-    leaves: int = 15
+    leaves: int = 16
 
-    def estimator(self) -> HistGradientBoostingClassifier:
+    def estimator(self, rows: int) -> HistGradientBoostingClassifier:
         """See ``PerTier``."""
+        del rows
         return HistGradientBoostingClassifier(
             learning_rate=0.06,
             max_iter=self.iterations,
@@ -194,8 +207,32 @@ class Trees(PerTier):
 
     def inputs(self, features: Features) -> Matrix:
         """See ``PerTier``."""
-        # float32 as the graph computes: a value next to a threshold must fall on the same side in both.
-        return features.signals.astype(np.float64)
+        return np.hstack([features.signals, features.basis[:, None]]).astype(np.float64)
+
+
+@dataclass(slots=True)
+class PerBasis:
+    """Two heads of one family, each fitted on the rows of its basis. ``outcomes`` stays None where there are no such rows."""
+
+    make: Callable[[], PerTier]
+    rubric: PerTier = field(init=False)
+    outcomes: PerTier | None = field(init=False, default=None)
+
+    def fit(self, features: Features, targets: Matrix, weights: Matrix) -> Self:
+        """See ``Head``."""
+        measured = features.basis > 0
+        self.rubric = self.make().fit(features[~measured], targets[~measured], weights[~measured])
+        if measured.any():
+            self.outcomes = self.make().fit(features[measured], targets[measured], weights[measured])
+        return self
+
+    def logits(self, features: Features) -> Matrix:
+        """See ``Head``."""
+        logits = self.rubric.logits(features)
+        if self.outcomes is not None:
+            measured = features.basis > 0
+            logits[measured] = self.outcomes.logits(features[measured])
+        return logits
 
 
 @dataclass(slots=True)
@@ -215,7 +252,11 @@ class Average:
         return np.asarray(np.mean([member.logits(features) for member in self.members], axis=0))
 
 
-FAMILIES: dict[str, Callable[[int], Head]] = {"linear": Linear, "network": Network, "trees": Trees}
+FAMILIES: dict[str, Callable[[int], Head]] = {
+    "linear": lambda seed: PerBasis(partial(Linear, seed)),
+    "network": lambda seed: PerBasis(partial(Network, seed)),
+    "trees": Trees,
+}
 """Name -> what makes a new, unfitted head from a seed."""
 
 CANDIDATES = ("linear", "network", "trees", "linear+trees", "network+trees", "linear+network+trees")

@@ -24,6 +24,8 @@ from training.dataset import Example, text_key
 from training.risk import Risk
 
 STAGED = ".staged"
+HEADS = {"rubric": LAYOUT.head, "outcomes": LAYOUT.outcomes}
+"""Where the graph of each basis lies; the rubric's is the one that serves."""
 SEEN = "seen.npz"
 """Digests of the training prompts, by which later runs keep what a bundle was trained on out of its evaluation."""
 ANALYSIS = "analysis"
@@ -35,7 +37,7 @@ def write(
     models: Path,
     *,
     encoder: Path,
-    head: onnx.ModelProto,
+    heads: Mapping[str, onnx.ModelProto],
     tiers: Sequence[str],
     prior: Sequence[float],
     calibrations: Mapping[str, Calibration],
@@ -51,12 +53,14 @@ def write(
     fast.mkdir(parents=True)
     for name in ("encoder.onnx", "tokenizer.json"):
         shutil.copyfile(encoder / name, fast / name)  # byte for byte: an encoder that did not change stays the same file
-    onnx.save(head, str(folder / LAYOUT.head))
+    for name, graph in heads.items():
+        onnx.save(graph, str(folder / HEADS[name]))
 
     def by_tier(calibration: Calibration) -> dict[str, dict[str, float]]:
         return {name: dict(zip(tiers, values, strict=True)) for name, values in asdict(calibration).items()}
 
-    _json(folder / LAYOUT.calibration, {"basis": "rubric", **by_tier(calibrations["rubric"])})
+    stated = {name: by_tier(calibration) for name, calibration in calibrations.items()}
+    _json(folder / LAYOUT.calibration, {"basis": "rubric", **stated.pop("rubric"), **stated})
     _json(folder / LAYOUT.policy, {"targets": dict(targets), "risk": asdict(risk)})
     np.savez_compressed(folder / SEEN, digests=np.array(sorted({seen_key(example) for example in seen}), dtype=np.uint64))
     (folder / ANALYSIS).mkdir()
@@ -69,7 +73,6 @@ def write(
         "paths": ["fast"],
         "prior": dict(zip(tiers, prior, strict=True)),
         "signals": list(signal_table.NAMES),
-        "calibrations": {name: by_tier(calibration) for name, calibration in calibrations.items()},
         **facts,
         "commit": _git("rev-parse", "HEAD"),
         "dirty": bool(_git("status", "--porcelain")),

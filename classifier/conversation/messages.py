@@ -15,20 +15,24 @@ from classifier.errors import MalformedPromptError
 from classifier.types import Prompt
 
 FOLLOW_UP_CHARS = 80
-_ALWAYS_FOLLOW_UP_CHARS = 24
+_FEW_WORDS = 3
+_FEW_CHARS = 24
 _JOINED_TURNS = 4  # a follow-up reaches back over this many human turns at most
 
-# Words by which a short turn leans on what was said before. Closing words lean on nothing: "thanks!" needs no answer
-# of the tier that the question before it needed.
+# Words by which a turn leans on what was said before; words that would be common in turns of their own are not among them.
 _LEANING = frozenset(
-    "yes yeah yep no ok okay sure continue proceed go ahead again also too instead now then same it its that this these "
-    "those them they he she one ones other others another both rest more less shorter longer else why why? how first "
-    "second third last next previous above below and but or do ja nein weiter das dies auch noch oui non ça cela aussi "
-    "encore si sí eso esto también sim não isso também sì questo anche nog dat ook tak nie to też evet bunu да нет это".split()
+    "yes yeah yep no nope ok okay sure continue proceed ahead again also too instead now then same it its that this these those them "
+    "one ones other others another both rest more less shorter longer else first second third last next previous above below but "
+    "ja nein weiter auch nochmal das dies oui non aussi encore cela si sí eso también sim isso também questo anche ook tak też evet "
+    "bunu да нет это".split()
 )
+_STANDALONE = frozenset(
+    "what who whom whose when where which translate define convert calculate write explain draw sort list name capital was wer wie qui que qué qual chi wat".split()
+)
+# "Thanks!" needs no answer of the tier that the question before it needed.
 _CLOSING = re.compile(
-    r"(?:ok(?:ay)?|great|perfect|awesome|nice|cool|good|got it|works?|that works?|"
-    r"thanks?(?: you)?|thx|ty|cheers|danke|merci|gracias|obrigad[oa]|grazie|"
+    r"(?:ok(?:ay)?|great|perfect|awesome|nice|cool|good|job|nice one|looks?|got it|never ?mind|no(?= thanks)|works?|that works?|morning|evening|night|day|"
+    r"many|thanks?(?: you)?|thx|ty|cheers|danke|vielen|merci|beaucoup|muchas|gracias|obrigad[oa]|muito|grazie|mille|dank je|"
     r"hi|hello|hey|bye|goodbye|lol|so much|a lot|very much|for (?:your|the) help|[\s,.!:)\U0001f300-\U0001faff])+",
     re.IGNORECASE,
 )
@@ -168,13 +172,14 @@ class _Conversation:
         joined = self.human[first:]
         text = joined[0] if len(joined) == 1 else "\n".join(joined)
         window, truncated = scorable(text)
+        full = text if truncated else window  # what was taken out of a text must not be counted either
         return Prompt(
             text=window,
             ask=ask_of(window),
-            chars=len(text),
-            lines=text.count("\n") + 1,
-            questions=text.count("?"),
-            fences=text.count("```"),
+            chars=len(full),
+            lines=full.count("\n") + 1,
+            questions=full.count("?"),
+            fences=full.count("```"),
             truncated=truncated,
             follow_up=len(joined) > 1,
             human_turns=len(self.human),
@@ -197,9 +202,10 @@ def _is_follow_up(text: str) -> bool:
     text = text.strip()
     if len(text) > FOLLOW_UP_CHARS or not text or _CLOSING.fullmatch(text):
         return False
-    if len(text) <= _ALWAYS_FOLLOW_UP_CHARS:
+    words = _WORD.findall(text.lower())
+    if not _LEANING.isdisjoint(words):
         return True
-    return not _LEANING.isdisjoint(_WORD.findall(text.lower()))
+    return len(words) <= _FEW_WORDS and len(text) <= _FEW_CHARS and _STANDALONE.isdisjoint(words[:1])
 
 
 def _size(value: Any) -> int:

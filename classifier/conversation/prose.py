@@ -6,8 +6,8 @@ costs a little accuracy, a question taken for a log line costs the decision.
 
 import re
 
-ASK_HEAD_CHARS = 700
-ASK_TAIL_CHARS = 500
+ASK_HEAD_CHARS = 500
+ASK_TAIL_CHARS = 300
 _FEW_LETTERS = 12  # an ask with fewer letters says nothing without what was pasted
 
 _PASTED = re.compile(

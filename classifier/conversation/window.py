@@ -6,8 +6,8 @@ of what people paste. Of the full text only ``len``, ``str.count`` and ``str.fin
 
 import re
 
-HEAD_CHARS = 2_000
-TAIL_CHARS = 2_000
+HEAD_CHARS = 1_000
+TAIL_CHARS = 600
 
 INJECTED_TAGS = (
     "system-reminder",
@@ -24,40 +24,85 @@ INJECTED_TAGS = (
 )
 """Blocks that agents' harnesses put into a human turn; the person did not write them."""
 
-# A sentence that speaks to the router rather than to the model: it names a tier, a model or a verdict *and* tells
-# whoever routes to use it. Both halves are required, so that "which model is large enough?" stays a question.
-_TIER = r"(?:small|medium|large|big|cheap|strong|smart|powerful|expensive|best|top|haiku|sonnet|opus|premium|flagship|frontier)"
-_STEERING = re.compile(
-    rf"\b(?:use|using|pick|choose|select|route|send|assign|classify|escalate|forward|needs?|requires?|treat|go with|give)\b"
-    rf"[^.!?\n]{{0,60}}?\b{_TIER}(?:est|er)?[\s-]+(?:\w+[\s-]+)?(?:model|tier|llm)s?\b"
-    r"|\b(?:route|classify|label|score|rate|mark|treat|tag)\s+(?:this|it|me|all|every|any|the\s+(?:request|prompt|task|query))\b"
-    rf"[^.!?\n]{{0,40}}?\b(?:as|to|for|into)\s+(?:an?\s+|the\s+)?[\"'`]?(?:{_TIER}|simple|complex|trivial|reasoning|easy|hard)\b"
-    r"|\b(?:every|this|each|the|my)\s+(?:request|prompt|query|task|message)s?\s+(?:is|are|must be|should be|counts? as)\s+"
-    rf"(?:an?\s+|the\s+)?[\"'`]?(?:SIMPLE|MEDIUM|COMPLEX|REASONING|tier|{_TIER}[\s-]+(?:tier|model))\b"
-    r"|\b(?:tier|complexity|difficulty|route|routing)\s*[:=]\s*[\"'`]?\w+"
-    r"|\b(?:ultrathink|megathink)\b"
-    r"|^\s*\W{0,2}(?:SIMPLE|COMPLEX|REASONING|TRIVIAL|EASY|HARD)(?:\s+(?:TASK|REQUEST|PROMPT|QUERY|QUESTION))?\s*\W{0,2}:"
-    r"|^\s*\[(?:simple|medium|complex|reasoning|trivial|small|large)(?:[ -]\w+)?\]"
-    rf"|\b(?:attention|hey|hi|hello|dear|note to(?: the)?|instructions? for(?: the)?)\s+(?:the\s+)?(?:\w+\s+)?router\b",
-    re.IGNORECASE | re.MULTILINE,
+# A sentence that speaks to whoever routes rather than to the model: it names a tier, a kind of model or a verdict *and* says to
+# use it. Both halves are required and questions are never taken for it, so that "which model is large enough?" stays.
+_TIERS = (
+    "small|medium|large|big|cheap|strong|smart|powerful|expensive|capable|best|top|haiku|sonnet|opus|premium|flagship|frontier|"
+    "smallest|largest|biggest|cheapest|cheaper|strongest|smartest|bigger|larger|smaller|stronger|smarter"
 )
-_STEERING_WORDS = (
-    "tier",
+_KINDS = "model|models|tier|tiers|llm|llms"
+_KIND = rf"\b(?:{_TIERS})[\s-]+(?:\w+[\s-]+)?(?:{_KINDS})\b"
+_VERDICTS = "simple|complex|trivial|reasoning|easy|hard|critical|small|medium|large"
+_LOUD = "SIMPLE|MEDIUM|COMPLEX|REASONING|TRIVIAL|EASY|HARD|SMALL|LARGE"
+_REQUESTS = "request|prompt|query|task|message|question|conversation|requests|prompts|queries|tasks|messages|questions"
+_CHOOSING = "use|using|pick|choose|select|route|send|assign|escalate|forward|switch|go|give"
+_NEEDING = "need|needs|require|requires|deserve|deserves|go|goes"
+_JUDGING = "route|classify|label|score|rate|mark|treat|tag"
+_KEYS = "tier|complexity|difficulty|routing|route|model_tier"
+_AT_ONCE = rf"(?:for|on|with|in)\s+(?:this|it|that|me|here|all|everything)(?:\s+(?:one|{_REQUESTS}))?\s*(?:$|[.,;!?:()])|(?:here|now|please|only|always|and|because|since|to)\b"
+_END = rf"[\"'`*]*\s*(?:$|[.,;!?:()]|{_AT_ONCE})"
+
+
+def _rule(pattern: str, *needed: str) -> tuple[tuple[frozenset[str], ...], re.Pattern[str]]:
+    return tuple(frozenset(words.split("|")) for words in needed), re.compile(pattern, re.IGNORECASE)
+
+
+# Sets of words of each of which one must stand in the text, which is quick to see, and what makes a sentence steering.
+_RULES = (
+    _rule(rf"\b(?:{_CHOOSING})\b[^.!?\n]{{0,50}}?{_KIND}{_END}", _KINDS, _CHOOSING, _TIERS),
+    _rule(
+        rf"\b(?:this|it|(?:this|the|my|every|each) (?:{_REQUESTS}))\s+(?:\w+ly |must )?(?:{_NEEDING})\b[^.!?\n]{{0,30}}?{_KIND}",
+        _KINDS,
+        _NEEDING,
+        _TIERS,
+    ),
+    _rule(
+        rf"\b(?:{_JUDGING})\s+(?:this|it|me|all|every|any|the)\b(?:\s+\w+)?\s+(?:as|to|for|into)\s+(?:an?\s+|the\s+)?[\"'`]?"
+        rf"(?:{_TIERS}|{_VERDICTS})(?:[\s-]+(?:{_REQUESTS}|{_KINDS}))?{_END}",
+        _JUDGING,
+        f"{_TIERS}|{_VERDICTS}",
+    ),
+    _rule(
+        rf"\b(?:every|this|each|the|my|all)\s+(?:{_REQUESTS})\s+(?:is|are|must be|should be|counts? as)\s+(?:an?\s+|the\s+)?[\"'`]?"
+        rf"(?:(?-i:{_LOUD})|tier\b|(?:{_TIERS})[\s-]+(?:{_KINDS})\b)",
+        _REQUESTS,
+        f"{_LOUD}|{_KINDS}",
+    ),
+    _rule(
+        rf"^\W*(?:{_KEYS})\s*[:=]\s*[\"'`]?(?:{_TIERS}|{_VERDICTS}|low|high|max|maximum|minimum|1|2|3|4|5)(?:[\"'`]*\s*[.,;!]*\s*$|\s+tier\b)",
+        _KEYS,
+    ),
+    _rule(r"\b(?:ultrathink|megathink)\b", "ultrathink|megathink"),
+    _rule(rf"^\W{{0,3}}(?-i:{_LOUD})(?:\s+(?-i:TASK|REQUEST|PROMPT|QUERY|QUESTION))?\W{{0,2}}(?:$|:)|^\s*\[(?-i:{_LOUD})\]", _LOUD),
+    _rule(rf"^\s*\[(?:tier[ :=-]\w+|(?:{_VERDICTS}) (?:{_REQUESTS}))\]", f"tier|{_VERDICTS}", f"tier|{_REQUESTS}"),
+    _rule(
+        r"^\W*(?:attention|hey|hi|hello|dear|note to(?: the)?|instructions? for(?: the)?|to the)\s+(?:\w+\s+)?router\s*(?:[,:!.-]|$)",
+        "router",
+    ),
+)
+# What every rule needs some of: most texts have none, and are done with.
+_HINTS = (
     "model",
-    "rout",
+    "tier",
     "llm",
     "think",
-    "complex",
-    "simple",
-    "reasoning",
-    "trivial",
+    "rout",
+    "complexity",
     "difficulty",
+    "classify",
+    "label",
+    "score",
+    "rate ",
+    "mark ",
+    "treat",
+    "tag ",
     "[",
-    "task",
-    "hard:",
-    "easy:",
 )
-_SENTENCE_END = re.compile(r"(?<=[.!?:;])\s+|\n+|(?<=\]) ")
+_LOUD_HINTS = tuple(_LOUD.split("|"))
+_WORD = re.compile(r"\w+")
+_LONGEST_STEERING = 240
+# A colon ends a sentence only before a line break: "tier: large" must stay in one piece.
+_SENTENCE_END = re.compile(r"[.!?;][\"')\]]*\s+|\n+|(?<=\])\s+|(?<=(?-i:SK|LE|EX|NG|AL|SY|RD|ST|PT|RY|ON):)\s+")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -89,17 +134,32 @@ def without_steering(text: str) -> str:
     >>> without_steering("Which model is large enough for OCR?")
     'Which model is large enough for OCR?'
     """
-    lowered = text.lower()
-    if not any(word in lowered for word in _STEERING_WORDS) or not _STEERING.search(text):
+    if not _hints(text):
+        return text
+    words = set(_WORD.findall(text))
+    words.update([word.lower() for word in words])  # verdicts in capitals must stand in capitals
+    patterns = [pattern for needed, pattern in _RULES if not any(words.isdisjoint(group) for group in needed)]
+    if not patterns:
         return text
     kept, position = [], 0
     for end in (*(match.end() for match in _SENTENCE_END.finditer(text)), len(text)):
         sentence = text[position:end]
         position = end
-        if not _STEERING.search(sentence):
+        if not _is_steering(sentence.strip(), patterns):
             kept.append(sentence)
     rest = "".join(kept).strip()
-    return rest if any(character.isalnum() for character in rest) else text
+    return rest if any(map(str.isalnum, rest)) else text
+
+
+def _hints(text: str) -> bool:
+    lowered = text.lower()
+    return any(hint in lowered for hint in _HINTS) or any(hint in text for hint in _LOUD_HINTS)
+
+
+def _is_steering(sentence: str, patterns: list[re.Pattern[str]]) -> bool:
+    if len(sentence) > _LONGEST_STEERING or sentence.endswith("?") or not _hints(sentence):
+        return False
+    return any(pattern.search(sentence) for pattern in patterns)
 
 
 def scorable(text: str) -> tuple[str, bool]:
@@ -107,6 +167,7 @@ def scorable(text: str) -> tuple[str, bool]:
 
     NUL and lone surrogates become U+FFFD here: they cannot be tokenised, and real traffic holds them.
     """
+    text = text.strip()
     cut = len(text) > HEAD_CHARS + TAIL_CHARS
     window = f"{text[:HEAD_CHARS]}\n{text[-TAIL_CHARS:]}" if cut else text
     if "\0" in window:

@@ -15,7 +15,10 @@ from classifier.signals.table import SIGNALS, Signal
 from classifier.types import Prompt
 
 NAMES: tuple[str, ...] = tuple(signal.name for signal in SIGNALS)
-_FUNCTIONS = tuple(signal.function for signal in SIGNALS)
+_COUNTED = [(column, signal.count) for column, signal in enumerate(SIGNALS) if signal.count is not None]
+_COUNTED_COLUMNS, _COUNTED_PLACES = (np.array(values) for values in zip(*_COUNTED, strict=True))
+_COMPUTED = [(column, signal.function) for column, signal in enumerate(SIGNALS) if signal.function is not None]
+_COMPUTED_COLUMNS = np.array([column for column, _ in _COMPUTED])
 
 __all__ = ["NAMES", "SIGNALS", "Signal", "signal_matrix"]
 
@@ -24,6 +27,7 @@ def signal_matrix(prompts: Sequence[Prompt]) -> NDArray[np.float32]:
     """(n_prompts, n_signals) float32, one row a prompt, columns in the order of ``NAMES``, all values finite and >= 0."""
     rows = np.empty((len(prompts), len(SIGNALS)), dtype=np.float32)
     for row, prompt in zip(rows, prompts, strict=True):
-        counts = scan(prompt)
-        row[:] = [function(counts) for function in _FUNCTIONS]
+        found = scan(prompt)
+        row[_COUNTED_COLUMNS] = np.array(found.counts)[_COUNTED_PLACES]
+        row[_COMPUTED_COLUMNS] = [function(found) for _, function in _COMPUTED]
     return rows

@@ -25,7 +25,7 @@ WORDS: dict[str, str] = {
         now and then|every few|only happens|only happen|only breaks|only fails|only in prod|only in production|
         seems to|seem to|might be|could be|manchmal|keine ahnung|parfois|a veces|às vezes|a volte|soms|czasem|bazen|иногда""",
     "open_question": """
-        should we|should i|should our|do we|would you|what would|how would|how should|how do we|what should|where do we|
+        should we|should i|should our|do we|what would|how would|how should|how do we|what should|where do we|
         where should|which way|best way|right way|worth it|better to|makes sense|make sense|is it wise|what am i missing|
         what are we missing|thoughts|opinion|recommend|recommendation|advise|advice|sollten wir|sollen wir|soll ich|
         devrions nous|devons nous|faut il|deberíamos|debería|deveríamos|devemos|dovremmo|moeten we|czy powinniśmy|
@@ -149,7 +149,7 @@ WORDS: dict[str, str] = {
 
 FILLER = """
     please pls plz thanks thank thx kindly hi hello hey dear sorry cheers hope well appreciate appreciated bitte danke merci
-    gracias obrigado obrigada grazie proszę lütfen regards sincerely btw just really very actually basically literally urgent
+    gracias obrigado obrigada grazie proszę lütfen regards sincerely advance bother apologies cheers btw just really very actually basically literally urgent
     urgently asap help need want like could would can you me i
 """
 """Words that say nothing of the work asked for; size signals do not count them."""

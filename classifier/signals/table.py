@@ -3,29 +3,29 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from classifier.signals.scan import Scan
+from classifier.signals.scan import GROUPS, Scan
 
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """One readable number of a prompt. ``meaning`` is shown to people beside the value."""
+    """One readable number of a prompt. ``meaning`` is shown to people beside the value.
+
+    Its value is what ``function`` makes of a scan, or the scan's own count at the place ``count``.
+    """
 
     name: str
     group: str
     meaning: str
-    function: Callable[[Scan], float]
+    function: Callable[[Scan], float] | None = None
+    count: int | None = None
 
 
 def _counted(name: str, group: str, lexicon_group: str, meaning: str) -> Signal:
-    return Signal(name, group, meaning, lambda scan: scan.group(lexicon_group))
+    return Signal(name, group, meaning, count=GROUPS.index(lexicon_group))
 
 
 def _opening(name: str, lexicon_group: str, meaning: str) -> Signal:
-    return Signal(name, "opening", meaning, lambda scan: scan.opens_with(lexicon_group))
-
-
-def _structure(name: str, group: str, kind: str, meaning: str) -> Signal:
-    return Signal(name, group, meaning, lambda scan: scan.structure.get(kind, 0))
+    return Signal(name, "opening", meaning, count=len(GROUPS) + GROUPS.index(lexicon_group))
 
 
 def _share(part: float, whole: float) -> float:
@@ -58,10 +58,10 @@ SIGNALS: tuple[Signal, ...] = (
     # scope
     _counted("whole_scope", "scope", "whole_scope", "mentions of a whole: the entire codebase, all services, from scratch"),
     _counted("parts_mentioned", "scope", "parts", "mentions of parts: services, modules, teams, regions"),
-    _structure("files_mentioned", "scope", "path", "file names and paths"),
+    Signal("files_mentioned", "scope", "file names and paths", lambda s: s.paths),
     _counted("file_words", "scope", "files", "mentions of files and folders"),
     _counted("documents_mentioned", "scope", "documents", "mentions of documents, reports, contracts"),
-    _structure("acronyms", "scope", "acronym", "words in capitals, two to six letters"),
+    Signal("acronyms", "scope", "words in capitals, two to six letters", lambda s: s.acronyms),
     _counted("scale_words", "scope", "scale_words", "mentions of volume: millions, users, requests per second"),
     _counted("horizon", "scope", "horizon", "mentions of a long time: years, quarters, growth"),
     # openness
@@ -76,7 +76,7 @@ SIGNALS: tuple[Signal, ...] = (
     # reasoning and constraints
     _counted("conditionals", "reasoning", "conditional", "if, unless, depending, however"),
     _counted("constraints", "reasoning", "constraint", "must, without, at least, only, but"),
-    _structure("numbers", "reasoning", "number", "numbers in the window"),
+    Signal("numbers", "reasoning", "groups of digits in the window", lambda s: s.numbers),
     _counted("mathematics", "reasoning", "mathematics", "mathematical words"),
     _counted("proof", "reasoning", "proof", "asks for a proof or a derivation"),
     Signal("formula_marks", "reasoning", "marks of LaTeX formulas", lambda s: s.prompt.text.count("\\") + s.prompt.text.count("$")),
@@ -106,8 +106,8 @@ SIGNALS: tuple[Signal, ...] = (
     Signal(
         "code_symbol_share", "code", "share of brackets and operators in the window", lambda s: _share(s.code_symbols, len(s.prompt.text))
     ),
-    _structure("identifiers", "code", "identifier", "names in snake_case or camelCase, calls"),
-    _structure("exceptions", "code", "exception", "names of errors and exceptions"),
+    Signal("identifiers", "code", "names in snake_case or camelCase, calls", lambda s: s.identifiers),
+    Signal("exceptions", "code", "names of errors and exceptions", lambda s: s.exceptions),
     Signal("stack_frames", "code", "lines of a stack trace", lambda s: s.frames),
     Signal("log_lines", "code", "lines that look like a log", lambda s: s.log_lines),
     Signal("diff_lines", "code", "lines of a diff", lambda s: s.diff_lines),

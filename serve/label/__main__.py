@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from classifier import Router
 from classifier.bundle import find
 from classifier.errors import PointsmanError
 from classifier.router import CATALOG, MODELS
@@ -43,18 +44,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.workers < 1:
         return _fail(f"--workers: found {arguments.workers}, expected 1 or more")
     try:
-        arguments.bundle = find(arguments.bundle)
-        if arguments.output.exists() and arguments.output.samefile(arguments.input):
-            return _fail("input and output are the same file")
-        return _label(arguments, console)
+        for file in _written(arguments.output):
+            if file.exists() and file.samefile(arguments.input):
+                return _fail(f"{file} is the input, and would be written over")
+        arguments.bundle = find(arguments.bundle)  # one bundle for the whole run, wherever CURRENT moves
+        return _label(arguments, Router.load(arguments.bundle, arguments.catalog), console)
     except (PointsmanError, OSError) as error:
         return _fail(str(error))
 
 
-def _label(arguments: argparse.Namespace, console: Console) -> int:
-    output: Path = arguments.output
-    partial = output.with_name(output.name + ".partial")
-    errors_file = output.with_name(f"{output.stem}.errors.jsonl")
+def _written(output: Path) -> tuple[Path, Path, Path]:
+    """(the result, where it is written until it is complete, where lines that cannot be labelled are named)."""
+    return output, output.with_name(output.name + ".partial"), output.with_name(f"{output.stem}.errors.jsonl")
+
+
+def _label(arguments: argparse.Namespace, router: Router, console: Console) -> int:
+    output, partial, errors_file = _written(arguments.output)
+    if output.is_dir():
+        return _fail(f"{output} is a folder, expected a file to write")
     total, failed, start = Counter[str](), 0, time.perf_counter()
     columns = (
         TextColumn("labelling"),
@@ -69,7 +76,7 @@ def _label(arguments: argparse.Namespace, console: Console) -> int:
         errors = stack.enter_context(errors_file.open("w", encoding="utf-8"))
         progress = stack.enter_context(Progress(*columns, console=console, transient=not console.is_terminal))
         task = progress.add_task("", total=arguments.input.stat().st_size, rate=0.0)
-        for result, size in run(source, arguments.bundle, arguments.catalog, arguments.field, arguments.path, arguments.workers):
+        for result, size in run(source, router, arguments.bundle, arguments.catalog, arguments.field, arguments.path, arguments.workers):
             target.writelines(result.lines)
             total.update(result.tiers)
             failed += len(result.errors)

@@ -4,7 +4,7 @@ import multiprocessing
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from classifier import Router
@@ -18,26 +18,26 @@ Numbered = list[tuple[int, bytes]]
 _router: Router | None = None  # of a worker process
 
 
-def run(lines: Iterable[bytes], bundle: Path, catalog: Path, field: str, path: ScorePath, workers: int) -> Iterator[tuple[Labelled, int]]:
+def run(
+    lines: Iterable[bytes], router: Router, bundle: Path, catalog: Path, field: str, path: ScorePath, workers: int
+) -> Iterator[tuple[Labelled, int]]:
     """(result, bytes read) of each chunk, in the order of the input and the same for any number of workers.
 
     A file of a single chunk is labelled in this process, which is faster than starting others.
 
-    Raises:
-        BundleError: before the first line is read.
+    ``router`` is the bundle at ``bundle``, loaded: workers load it again for themselves.
     """
-    router = Router.load(bundle, catalog)  # fails early, and once, rather than in every worker
     chunks = _chunks(lines)
     first = list(islice(chunks, 2))
     if workers == 1 or len(first) < 2:
-        for chunk in (*first, *chunks):
+        for chunk in chain(first, chunks):
             yield label(router, chunk, field, path), _size(chunk)
         return
     # Spawned, not forked: onnxruntime's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(bundle, catalog)) as pool:
         pending: deque[tuple[Future[Labelled], int]] = deque()
-        for chunk in (*first, *chunks):
+        for chunk in chain(first, chunks):
             pending.append((pool.submit(_work, chunk, field, path), _size(chunk)))
             if len(pending) > workers * _AHEAD:
                 future, size = pending.popleft()

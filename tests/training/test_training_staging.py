@@ -1,0 +1,131 @@
+"""Bundles on disk: staged, finished, promoted."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pytest
+
+from classifier import Router, from_text
+from classifier.bundle import CURRENT, FORMAT_VERSION, LAYOUT, find
+from classifier.signals import NAMES
+from training import staging
+from training.dataset import Example
+from training.heads import Linear
+
+pytest_plugins = ("tests.training.fixtures_of_training",)
+
+MakeBundle = Callable[..., Path]
+
+
+@pytest.fixture(name="staged", scope="module")
+def _staged(make_bundle: MakeBundle, tiny_examples: list[Example], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished bundle that was not promoted. Read-only."""
+    return make_bundle(tmp_path_factory.mktemp("staged"), tiny_examples, promote=False)
+
+
+def read_json(file: Path) -> Any:
+    """What a JSON file says."""
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def test_a_finished_bundle_waits_in_the_staging_folder(staged: Path) -> None:
+    """Where nothing that looks for bundles finds it, though it loads."""
+    assert staged.parent.name == staging.STAGED
+    assert not (staged.parents[1] / CURRENT).exists()
+    assert Router.load(staged).manifest.version == staged.name
+
+
+def test_a_bundle_is_named_by_date_and_content(staged: Path) -> None:
+    """The folder, the manifest and the metrics bear the name."""
+    manifest = read_json(staged / LAYOUT.manifest)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d-[0-9a-f]{8}", staged.name)
+    assert staged.name.startswith(manifest["created"])
+    assert manifest["version"] == read_json(staged / LAYOUT.metrics)["bundle"] == staged.name
+
+
+def test_equal_content_gives_an_equal_name(make_bundle: MakeBundle, staged: Path, tiny_examples: list[Example], tmp_path: Path) -> None:
+    """However often and wherever it is made; another head gives another."""
+    same = make_bundle(tmp_path / "same", tiny_examples, promote=False)
+    other = make_bundle(tmp_path / "other", tiny_examples[:-30], promote=False)
+    assert same.name[-8:] == staged.name[-8:] != other.name[-8:]
+
+
+def test_the_manifest_holds_what_verification_needs(staged: Path) -> None:
+    """Format, signals, tiers, digests of files; and where it came from."""
+    manifest = read_json(staged / LAYOUT.manifest)
+    assert manifest["format_version"] == FORMAT_VERSION
+    assert tuple(manifest["signals"]) == NAMES
+    assert {LAYOUT.head, LAYOUT.encoder, LAYOUT.tokenizer, LAYOUT.policy, LAYOUT.calibration, LAYOUT.metrics, LAYOUT.model_card} <= set(
+        manifest["files"]
+    )
+    assert LAYOUT.manifest not in manifest["files"]
+    assert manifest["paths"] == ["fast"]
+    assert {"commit", "dirty", "packages"} <= set(manifest)
+
+
+def test_digests_of_what_was_learned_from_are_kept(staged: Path, tiny_examples: list[Example]) -> None:
+    """One a text, whatever its case and punctuation; no text itself."""
+    seen = staging.seen_by(staged)
+    assert seen == {staging.seen_key(example) for example in tiny_examples}
+    assert len(seen) == len(tiny_examples)
+
+
+def test_a_prompt_is_recognised_in_another_spelling(tiny_examples: list[Example]) -> None:
+    """By the normalised text that is scored."""
+    example = tiny_examples[0]
+
+    def key(text: str) -> int:
+        return staging.seen_key(Example("x", "x", "x", from_text(text), example.targets, 0, "test"))
+
+    assert key(f"  {example.prompt.text.upper()} !") == staging.seen_key(example) != key("another question")
+    assert 0 <= staging.seen_key(example) < 2**64
+
+
+def test_a_bundle_that_does_not_say_has_seen_nothing(tmp_path: Path) -> None:
+    """Bundles of other origin can be compared with."""
+    assert staging.seen_by(tmp_path) == set()
+
+
+def test_digests_that_are_a_pickle_are_not_read(tmp_path: Path) -> None:
+    """Not even in training is a bundle's array file trusted with code."""
+    np.savez(tmp_path / staging.SEEN, digests=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        staging.seen_by(tmp_path)
+
+
+def test_fitted_estimators_lie_apart(staged: Path, tiny_examples: list[Example]) -> None:
+    """For later analysis, outside the manifest."""
+    head = joblib.load(staged / "analysis" / "head.joblib")
+    assert isinstance(head, Linear)
+    assert not any(name.startswith("analysis") for name in read_json(staged / LAYOUT.manifest)["files"])
+
+
+def test_promotion_moves_the_bundle_and_then_the_pointer(make_bundle: MakeBundle, tiny_examples: list[Example], tmp_path: Path) -> None:
+    """Staging is gone, CURRENT names the bundle, and the bundle before it stays for a way back."""
+    before = make_bundle(tmp_path, tiny_examples)
+    after = make_bundle(tmp_path, tiny_examples[:-30])
+    assert find(tmp_path) == after
+    assert (tmp_path / CURRENT).read_text(encoding="utf-8") == f"{after.name}\n"
+    assert Router.load(before).manifest.version == before.name
+    assert {path.name for path in tmp_path.iterdir()} == {CURRENT, before.name, after.name}
+
+
+def test_promoting_the_same_content_again_changes_nothing(make_bundle: MakeBundle, tiny_examples: list[Example], tmp_path: Path) -> None:
+    """A bundle of the same name is replaced by its equal."""
+    first = make_bundle(tmp_path, tiny_examples)
+    head = (first / LAYOUT.head).read_bytes()
+    assert make_bundle(tmp_path, tiny_examples) == first
+    assert (first / LAYOUT.head).read_bytes() == head
+    assert Router.load(tmp_path).manifest.version == first.name
+
+
+def test_finishing_twice_leaves_one_staged_bundle(make_bundle: MakeBundle, tiny_examples: list[Example], tmp_path: Path) -> None:
+    """A run that is repeated does not heap up folders."""
+    first, again = (make_bundle(tmp_path, tiny_examples, promote=False) for _ in range(2))
+    assert again == first
+    assert list(first.parent.iterdir()) == [first]
