@@ -57,7 +57,7 @@ def describe(error: Exception) -> Problem:
         return problem(HTTPStatus.UNPROCESSABLE_ENTITY, str(error), [entry])
     if isinstance(error, PolicyError):
         entry = {"field": error.field or "request", "found": "a request that cannot be met", "expected": str(error)}
-        detail = f"{error.field}: {error}" if error.field else str(error)
+        detail = f"{error.field}: {error}" if error.field and error.field not in str(error) else str(error)
         return problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail, [entry])
     if isinstance(error, PointsmanError):
         return problem(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
@@ -144,6 +144,8 @@ def _validation(entry: Any) -> dict[str, str]:
         found, expected = "nothing", "a value"
     elif kind == "too_short":
         found, expected = f"{len(value)} items", "at least 1"
+    elif kind in {"model_type", "dict_type"}:
+        expected = "an object"
     elif kind.startswith(("greater", "less", "finite")):
         found = "a number out of range"
     return {"field": ".".join(parts) or "body", "found": found, "expected": expected}

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
+from threadpoolctl import threadpool_limits
 
 from classifier import Router
 from classifier import signals as signal_table
@@ -316,7 +317,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             promote=arguments.promote,
             command=shlex.join(["python", "-m", "training.fit", *(sys.argv[1:] if argv is None else argv)]),
         )
-        return fit(settings, console)
+        # On data this small a second thread gains little, and threads that spin for each other cost minutes on a busy machine.
+        with threadpool_limits(limits=1):
+            return fit(settings, console)
     except (PointsmanError, ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
