@@ -213,7 +213,7 @@ def fit(settings: Settings, console: Console) -> int:
     result = evaluate.evaluate(router, staged, test, seed=settings.seed) if test else {}
     final = staging.finish(staged, result, parity=difference)
     if result:
-        console.print(evaluate.table(result), highlight=False, soft_wrap=True, markup=False)
+        console.print(evaluate.table({**result, "bundle": final.name}), highlight=False, soft_wrap=True, markup=False)
     console.print(f"parity with the estimators: {difference:.1e} (allowed {PARITY:.0e})", highlight=False)
     return _promote(final, test, settings, console)
 

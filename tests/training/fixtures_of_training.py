@@ -10,6 +10,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from training import evaluate, fit, staging
 from training.calibrate import Calibration, fit_calibration, prior_weights
 from training.dataset import TIERS, Example, held_out, read, targets_of, text_key
 from training.export import head_onnx
-from training.heads import Linear
+from training.heads import FAMILIES, Linear, Trees
 from training.risk import Risk, control
 
 Row = dict[str, Any]
@@ -136,12 +137,13 @@ def _few_resamples() -> Iterator[None]:
 
 @pytest.fixture(name="train", scope="session")
 def _train(encoder_folder: Path) -> Training:
-    """Run ``python -m training.fit`` with linear heads; (exit code, what it printed)."""
+    """Run ``python -m training.fit`` with the heads named; (exit code, what it printed)."""
 
-    def train(models: Path, prompts: Path, *arguments: str) -> tuple[int, str]:
+    def train(models: Path, prompts: Path, *arguments: str, heads: str = "linear") -> tuple[int, str]:
         printed = io.StringIO()
-        common = ["--prompts", str(prompts), "--encoder", str(encoder_folder), "--models", str(models), "--heads", "linear"]
+        common = ["--prompts", str(prompts), "--encoder", str(encoder_folder), "--models", str(models), "--heads", heads]
         with redirect_stdout(printed), pytest.MonkeyPatch.context() as patch:
+            patch.setitem(FAMILIES, "trees", partial(Trees, iterations=20))  # as many as so few rows need
             resample_seldom(patch)
             patch.setenv("COLUMNS", "1000")  # no line is folded
             code = fit.main([*common, *arguments])
@@ -154,7 +156,7 @@ def _train(encoder_folder: Path) -> Training:
 def _first_run(train: Training, tiny_prompts: Path, tiny_outcomes: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, Path, str]:
     """(exit code, models folder, what was printed) of a run into an empty models folder. Read-only."""
     models = tmp_path_factory.mktemp("first") / "models"
-    code, printed = train(models, tiny_prompts, "--outcomes", str(tiny_outcomes))
+    code, printed = train(models, tiny_prompts, "--outcomes", str(tiny_outcomes), heads="trees")
     return code, models, printed
 
 

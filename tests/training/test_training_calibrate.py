@@ -22,12 +22,12 @@ def array(*values: float) -> Matrix:
 
 
 @settings(deadline=None, max_examples=30)
-@given(shift=st.floats(-2, 2), slope=st.floats(0.3, 2.5))
+@given(shift=st.floats(-1.5, 1.5), slope=st.floats(0.3, 2))
 def test_platt_recovers_the_shift_and_slope_behind_the_targets(shift: float, slope: float) -> None:
     """Targets that are a sigmoid of the logits have one answer, up to the faint pull towards (0, 1)."""
     logits = np.linspace(-3, 3, 2_001)
     found = platt(logits, expit(slope * logits + shift), np.ones(len(logits)))
-    assert found == pytest.approx((shift, slope), abs=0.03)
+    assert found == pytest.approx((shift, slope), abs=0.02)
 
 
 def test_platt_recovers_them_from_drawn_labels() -> None:
@@ -134,7 +134,8 @@ def test_rows_that_do_not_know_a_tier_do_not_calibrate_it() -> None:
     masked = np.vstack([targets, np.tile(array(np.nan, np.nan, 0.0), (500, 1))])
     alone = fit_calibration(logits, targets, np.ones(3_000), top_is_certain=False)
     beside = fit_calibration(more, masked, np.ones(3_500), top_is_certain=False)
-    assert (beside.shift[:2], beside.slope[:2]) == (pytest.approx(alone.shift[:2], abs=1e-4), pytest.approx(alone.slope[:2], abs=1e-4))
+    assert beside.shift[:2] == pytest.approx(alone.shift[:2], abs=1e-4)
+    assert beside.slope[:2] == pytest.approx(alone.slope[:2], abs=1e-4)
     assert beside.slope[2] < alone.slope[2]
 
 

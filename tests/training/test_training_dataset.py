@@ -121,13 +121,8 @@ def test_a_row_says_more_where_it_wants_to(tmp_path: Path) -> None:
     messages = [{"role": "user", "content": "hello there, my printer is on fire"}]
     entries = {"group": "g", "source": "s", "weight": 2, "split": "test", "task": "debug", "style": "terse", "language": "en"}
     example = read_one(tmp_path, {"id": 7, "messages": messages, "system": "be brief", "tier": "large", **entries})
-    assert example == Example(
-        id="7",
-        prompt=from_messages(messages, system="be brief"),
-        targets=(0, 0, 1),
-        label=2,
-        **(entries | {"split": "test", "weight": 2.0}),
-    )
+    prompt = from_messages(messages, system="be brief")
+    assert example == Example("7", "g", "s", prompt, (0, 0, 1), 2, "test", 2.0, "debug", "terse", "en")
 
 
 def test_a_row_that_says_little_has_defaults(tmp_path: Path) -> None:

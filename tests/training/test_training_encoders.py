@@ -57,14 +57,16 @@ def written(vectors: Vectors, folder: Path) -> StaticEncoder:
 def expected(vectors: Vectors, rows: list[int]) -> Vectors:
     """The sum of the rows at length 1, in numpy."""
     total = vectors[rows].sum(axis=0)
-    return np.asarray(total / max(float(np.linalg.norm(total)), 1e-12), dtype=np.float32)
+    unit: Vectors = (total / max(float(np.linalg.norm(total)), 1e-12)).astype(np.float32)
+    return unit
 
 
 @pytest.fixture(name="vectors", scope="module")
 def _vectors() -> Vectors:
     """Five rows of seven, their sizes four orders of magnitude apart."""
-    values = np.random.default_rng(0).normal(size=(5, 7)) * np.array([[1e-2], [1e-1], [1], [10], [100]])
-    return values.astype(np.float32)
+    sizes = np.array([[1e-2], [1e-1], [1], [10], [100]])
+    values: Vectors = (np.random.default_rng(0).normal(size=(5, 7)) * sizes).astype(np.float32)
+    return values
 
 
 @pytest.fixture(name="encoder", scope="module")

@@ -110,8 +110,11 @@ def test_ranking_of_a_router_that_knows(six: list[Example]) -> None:
 
 
 def test_ranking_by_hand(figures: dict[str, Any]) -> None:
-    """Up to small: the positives are scored .92 and .02, the negatives .03, .92, .02 and .03."""
+    """Up to small the positives are scored .92 and .02, the negatives .03, .92, .02 and .03; up to medium the positives .97, .04,
+    .95 and .97, the negatives .04 and .95.
+    """
     assert figures["auc"]["up_to_0"]["value"] == pytest.approx((3.5 + 0.5) / 8)
+    assert figures["auc"]["up_to_1"]["value"] == pytest.approx((2 + 0.5 + 1.5 + 2) / 8)
 
 
 def test_calibration_covers_each_tier_and_the_confidence(six: list[Example]) -> None:

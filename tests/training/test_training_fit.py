@@ -36,14 +36,15 @@ PROMPTS = [
 @pytest.fixture(name="manifest", scope="module")
 def _manifest(trained_bundle: Path) -> dict[str, Any]:
     """manifest.json of the first run."""
-    return read_json(trained_bundle / LAYOUT.manifest)
+    manifest: dict[str, Any] = read_json(trained_bundle / LAYOUT.manifest)
+    return manifest
 
 
 @pytest.fixture(name="second_run", scope="module")
 def _second_run(train: Training, tiny_prompts: Path, tiny_outcomes: Path, tmp_path_factory: pytest.TempPathFactory) -> FirstRun:
     """The first run once more, into another folder."""
     models = tmp_path_factory.mktemp("second") / "models"
-    code, printed = train(models, tiny_prompts, "--outcomes", str(tiny_outcomes))
+    code, printed = train(models, tiny_prompts, "--outcomes", str(tiny_outcomes), heads="trees")
     return code, models, printed
 
 
@@ -139,7 +140,7 @@ def test_the_manifest_says_what_its_numbers_mean(manifest: dict[str, Any]) -> No
     assert manifest["prior"] == {"small": 0.6, "medium": 0.3, "large": 0.1}
     assert manifest["basis"] == manifest["calibrated_for"]["basis"] == "rubric"
     assert {"numpy", "scikit-learn", "onnxruntime", "skl2onnx"} <= set(manifest["packages"])
-    assert manifest["head"]["candidate"] == "linear"
+    assert manifest["head"]["candidate"] == "trees"
 
 
 def test_the_calibration_that_serves_is_the_rubrics(trained_bundle: Path) -> None:

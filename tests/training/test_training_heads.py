@@ -165,7 +165,7 @@ def test_a_tier_with_nothing_to_learn_has_no_opinion(family: str, target: float)
 @pytest.mark.parametrize("candidate", CANDIDATES)
 def test_every_candidate_learns(candidate: str) -> None:
     """On rows that it has not seen, for both tiers."""
-    train, test = random_features(500), random_features(300, seed=1)
+    train, test = random_features(400), random_features(300, seed=1)
     logits = make(candidate, 0).fit(train, hard_targets(train), ones(train)).logits(test)
     targets = hard_targets(test, seed=1)
     assert logits.shape == (300, 2)
@@ -175,7 +175,7 @@ def test_every_candidate_learns(candidate: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_seed_gives_the_same_head_every_time(family: str) -> None:
     """To the last bit."""
-    features = random_features(300, outcomes=0.4)
+    features = random_features(250, outcomes=0.4)
     targets = hard_targets(features)
     first, same = (FAMILIES[family](7).fit(features, targets, ones(features)).logits(features) for _ in range(2))
     np.testing.assert_array_equal(first, same)
@@ -199,6 +199,14 @@ def test_a_network_is_the_mean_of_its_members() -> None:
         members = [logit(member.predict_proba(inputs)[:, 1]) for member in networks.members]
         assert len(members) == 3
         np.testing.assert_allclose(network.logits(features)[:, tier], np.mean(members, axis=0), atol=1e-6)
+
+
+def test_the_members_of_a_network_start_from_different_weights() -> None:
+    """Equal ones would be one network three times."""
+    features = random_features(150)
+    network = Network(members=3).fit(features, hard_targets(features), ones(features))
+    first, *others = (member.coefs_[0] for member in network.estimators[0].members)
+    assert all(np.abs(first - other).max() > 0.01 for other in others)
 
 
 def test_trees_read_signals_and_basis_alone() -> None:
@@ -302,7 +310,7 @@ def test_no_row_is_judged_by_a_head_that_saw_its_fold(monkeypatch: pytest.Monkey
     folds = np.array([4, 0, 0, 1, 1, 1, 1, 0, 4, 4, 1, 0, 1, 1, 1, 0, 0, 0, 4, 1])
     done: list[int] = []
     targets = np.stack([numbers * 10.0, numbers], axis=1).astype(np.float64)
-    logits = cross_fit("spy", features, targets, numbers + 1.0, folds, 5, lambda: done.append(1))
+    logits = cross_fit("spy", features, targets, targets[:, 1] + 1, folds, 5, lambda: done.append(1))
     np.testing.assert_array_equal(logits[:, 0], np.zeros(20))
     sizes = {fold: 20 - int((folds == fold).sum()) for fold in (0, 1, 4)}
     np.testing.assert_allclose(logits[:, 1], [sizes[fold] + 0.05 for fold in folds.tolist()])

@@ -82,7 +82,7 @@ def test_the_card_says_what_the_bundle_is(card: str, manifest: dict[str, Any]) -
         "(small, medium, large)",
         "**Basis**: rubric",
         "small 60%, medium 30%, large 10%",
-        f"**Head**: linear, with {len(manifest['signals'])} signals",
+        f"**Head**: {manifest['head']['candidate']}, with {len(manifest['signals'])} signals",
         f"on {manifest['rows']['train']} rows; {manifest['rows']['test']} held out",
         f"`{manifest['command']}`, seed 0",
         "95 % confidence):\n  held",

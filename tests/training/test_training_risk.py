@@ -157,7 +157,7 @@ def test_without_enough_labels_the_safest_target_is_taken_and_said_to_be_unprove
     assert not risk.qualified
     assert risk.target == GRID[0]
     assert risk.under == 0
-    enough = np.repeat([0, 1, 2], np.array([10, 10, 10]) + risk.missing)
+    enough = np.repeat([0, 1, 2], [10 + missing for missing in risk.missing])
     assert control(np.zeros((len(enough), 3)), enough.tolist(), PRIOR).qualified
 
 
