@@ -24,6 +24,8 @@ TIERS = ("small", "medium", "large")
 POOLS = "pools.json"
 TEST_SHARE = 7  # every seventh group is held out where a row does not say its split itself
 
+_LARGEST = 1e9  # weights and votes
+
 Split = Literal["train", "test"]
 Kind = Literal["labelled", "outcomes"]
 Pools = dict[str, dict[str, list[str]]]
@@ -75,6 +77,7 @@ def read(paths: Sequence[Path], tiers: tuple[str, ...] = TIERS) -> list[Example]
         DataError: a file that cannot be read, or the first row that is not what data/README.md describes.
     """
     examples: list[Example] = []
+    places: list[tuple[Path, int]] = []
     for path in paths:
         files = sorted(path.rglob("*.jsonl")) if path.is_dir() else [path]
         if not files:
@@ -85,7 +88,8 @@ def read(paths: Sequence[Path], tiers: tuple[str, ...] = TIERS) -> list[Example]
             for line, row in _rows(file):
                 split: Split | None = "test" if _below_test(file, path) else "train" if has_test else None
                 examples.append(_example(row, file, line, pools, split, tiers))
-    _check_ids(examples)
+                places.append((file, line))
+    _check(examples, places)
     return examples
 
 
@@ -96,12 +100,12 @@ def text_key(text: str) -> str:
 
 def held_out(group: str) -> bool:
     """Whether ``group`` falls into the test split by its hash; the same on every machine and in every run."""
-    return int(hashlib.sha256(f"split:{group}".encode()).hexdigest()[:8], 16) % TEST_SHARE == 0
+    return int(hashlib.sha256(f"split:{group}".encode("utf-8", "replace")).hexdigest()[:8], 16) % TEST_SHARE == 0
 
 
 def fold_of(group: str, folds: int, seed: int) -> int:
     """The fold of ``group`` in cross-fitting."""
-    return int(hashlib.sha256(f"fold:{seed}:{group}".encode()).hexdigest()[:8], 16) % folds
+    return int(hashlib.sha256(f"fold:{seed}:{group}".encode("utf-8", "replace")).hexdigest()[:8], 16) % folds
 
 
 def targets_of(examples: Sequence[Example]) -> NDArray[np.float64]:
@@ -116,7 +120,7 @@ def digest(path: Path) -> dict[str, dict[str, object]]:
     for file in files:
         content = file.read_bytes()
         name = str(file.relative_to(path)) if path.is_dir() else file.name
-        result[f"{path.name}/{name}" if path.is_dir() else name] = {
+        result[f"{path.name}/{name}" if path.is_dir() else f"{path.parent.name}/{name}"] = {
             "sha256": hashlib.sha256(content).hexdigest(),
             "rows": sum(1 for line in content.splitlines() if line.strip()),
         }
@@ -124,7 +128,8 @@ def digest(path: Path) -> dict[str, dict[str, object]]:
 
 
 def _below_test(file: Path, root: Path) -> bool:
-    return "test" in (file.relative_to(root).parts[:-1] if root.is_dir() else file.parent.parts[-1:])
+    """Whether a folder ``test`` stands between ``file`` and what was asked for; for a single file, right above it."""
+    return "test" in (file.relative_to(root.parent).parts[:-1] if root.is_dir() else file.parts[-4:-1])
 
 
 def _rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -137,8 +142,8 @@ def _rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
-            raise DataError(file, number, "line", f"no JSON ({error})", "one JSON object a line") from error
+        except (ValueError, RecursionError) as error:
+            raise DataError(file, number, "line", f"no JSON ({type(error).__name__})", "one JSON object a line") from error
         if not isinstance(row, dict):
             raise DataError(file, number, "line", type(row).__name__, "one JSON object a line")
         yield number, row
@@ -173,8 +178,8 @@ def _example(row: dict[str, Any], file: Path, line: int, pools: Pools | None, sp
     if "outcomes" in row:
         targets = _outcome_targets(row["outcomes"], pools.get(source) if pools else None, tiers, fail)
     else:
-        votes = row.get("votes") or {row.get("tier"): 1}
-        targets, label = _vote_targets(votes, tiers, fail)
+        votes = row["votes"] if "votes" in row else {_name(row["tier"], fail): 1}
+        targets, label = _vote_targets(votes, given[0], tiers, fail)
     group = row.get("group") or text_key(text)
     own = row.get("split")
     if own not in (None, "train", "test"):
@@ -182,8 +187,8 @@ def _example(row: dict[str, Any], file: Path, line: int, pools: Pools | None, sp
     if split != "test":
         split = own or split or ("test" if held_out(group) else "train")
     weight = row.get("weight", 1.0)
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < float("inf"):
-        raise fail("weight", repr(weight), "a number above 0")
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight <= _LARGEST:
+        raise fail("weight", repr(weight)[:80], "a number above 0")
     return Example(
         id=str(row["id"]),
         group=group,
@@ -208,15 +213,20 @@ def _prompt(row: dict[str, Any], fail: Any) -> tuple[Prompt, str]:
     return prompt, row.get("prompt") or json.dumps(row["messages"], sort_keys=True)
 
 
-def _vote_targets(votes: Any, tiers: tuple[str, ...], fail: Any) -> tuple[tuple[float, ...], int]:
-    field = "votes" if isinstance(votes, dict) and len(votes) > 1 else "tier"
+def _name(tier: Any, fail: Any) -> str:
+    if not isinstance(tier, str):
+        raise fail("tier", type(tier).__name__, "the name of a tier")
+    return tier
+
+
+def _vote_targets(votes: Any, field: str, tiers: tuple[str, ...], fail: Any) -> tuple[tuple[float, ...], int]:
     if not isinstance(votes, dict) or not votes:
-        raise fail("votes", type(votes).__name__, "{tier: number of votes}")
+        raise fail(field, "nothing" if votes == {} else type(votes).__name__, "{tier: number of votes}")
     for tier, count in votes.items():
         if tier not in tiers:
-            raise fail(field, repr(tier), "one of " + ", ".join(tiers))
-        if isinstance(count, bool) or not isinstance(count, int | float) or not 0 < count < float("inf"):
-            raise fail("votes", repr(count), "a number above 0")
+            raise fail(field, repr(tier)[:80], "one of " + ", ".join(tiers))
+        if isinstance(count, bool) or not isinstance(count, int | float) or not 0 < count <= _LARGEST:
+            raise fail(field, repr(count)[:80], "a number above 0")
     counts = np.array([votes.get(tier, 0) for tier in tiers], dtype=float)
     label = len(tiers) - 1 - int(np.argmax(counts[::-1]))
     return tuple((np.cumsum(counts) / counts.sum()).tolist()), label
@@ -238,10 +248,17 @@ def _outcome_targets(outcomes: Any, pools: dict[str, list[str]] | None, tiers: t
     return tuple(means)
 
 
-def _check_ids(examples: Sequence[Example]) -> None:
+def _check(examples: Sequence[Example], files: Sequence[tuple[Path, int]]) -> None:
+    """Ids stand once in their source, and no group stands on both sides of the split."""
     seen: set[tuple[str, str]] = set()
-    for example in examples:
+    splits: dict[str, Split] = {}
+    for example, (file, line) in zip(examples, files, strict=True):
         key = (example.source, example.id)
         if key in seen:
-            raise DataError(Path(example.source), None, "id", repr(example.id), "an id that stands once in its source")
+            raise DataError(file, line, "id", repr(example.id)[:80], f"an id that stands once in the source {example.source}")
         seen.add(key)
+        other = splits.setdefault(example.group, example.split)
+        if other != example.split:
+            raise DataError(
+                file, line, "group", f"a {example.split} row of a group that has {other} rows", "groups on one side of the split"
+            )

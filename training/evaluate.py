@@ -140,6 +140,8 @@ def outcome_figures(
     for index, tier in enumerate(tiers):
         target = targets[:, index]
         known = ~np.isnan(target)
+        if not known.any():
+            continue  # no model of this tier was measured on these rows
         target, score_, length = target[known], logits[known, index], lengths[known]
         names = [name for name, keep in zip(sources, known, strict=True) if keep]
         probability = sufficiency[known, index]
@@ -284,6 +286,15 @@ def _slices(scored: Scored, weights: Matrix, names: list[str]) -> dict[str, dict
     }
 
 
+def without_nan(value: Any) -> Any:
+    """``value`` with None where a figure is not defined: JSON has no NaN."""
+    if isinstance(value, dict):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and np.isnan(value) else value
+
+
 def table(result: dict[str, Any]) -> str:
     """The figures as text, one line each, with intervals and baselines beside them."""
     lines = [f"bundle {result['bundle']}, path {result['path']}"]
@@ -319,7 +330,7 @@ def _labelled_lines(part: dict[str, Any]) -> list[str]:
 
 def _outcome_lines(part: dict[str, Any], tiers: Sequence[str]) -> list[str]:
     lines = [f"outcomes: {part['n']} rows of {len(part['sources'])} sources"]
-    for tier in tiers:
+    for tier in filter(part.__contains__, tiers):
         figures = part[tier]
         for name, auc in (("router", figures["auc"]), *figures["baselines"].items()):
             lines.append(f"  {tier:7} soft AUC, {name:12} " + ", ".join(f"{key} {_text(value)}" for key, value in auc.items()))
@@ -360,7 +371,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     print(table(result))
     if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        try:
+            arguments.json.write_text(json.dumps(without_nan(result), indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            print(f"--json: {error}", file=sys.stderr)
+            return 1
     return 0
 
 

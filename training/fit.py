@@ -165,6 +165,9 @@ def fit(settings: Settings, console: Console) -> int:
     train = [example for example in examples if example.split == "train"]
     test = [example for example in examples if example.split == "test"]
     _enough(train, settings.tiers)
+    for name in ("encoder.onnx", "tokenizer.json"):
+        if not (settings.encoder / name).is_file():
+            raise BundleError(str(settings.encoder / name), "no file", "an encoder as training.encoders writes it")
     encoder = StaticEncoder(settings.encoder)
     with Progress(console=console, transient=not console.is_terminal) as progress:
         task = progress.add_task("signals and embeddings", total=1)
@@ -277,7 +280,7 @@ def prior_of(text: str | None, tiers: tuple[str, ...]) -> tuple[float, ...]:
             shares = {name.strip(): float(value) for name, _, value in pairs}
         except ValueError:
             raise ValueError(f"--prior: found {text!r}, expected tier=share pairs such as small=.6,medium=.3,large=.1") from None
-    if set(shares) != set(tiers) or min(shares.values()) <= 0 or abs(sum(shares.values()) - 1) > 1e-6:
+    if set(shares) != set(tiers) or not min(shares.values()) > 0 or not abs(sum(shares.values()) - 1) <= 1e-6:
         raise ValueError(f"--prior: found {shares}, expected a share above 0 for each of {', '.join(tiers)}, 1 together")
     return tuple(shares[tier] for tier in tiers)
 

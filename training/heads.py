@@ -142,7 +142,7 @@ class Network(PerTier):
                     (self.hidden,),
                     alpha=self.alpha,
                     max_iter=epochs,
-                    batch_size=64,
+                    batch_size=min(64, rows),
                     random_state=self.seed + member,
                     tol=0,
                     n_iter_no_change=epochs,
@@ -228,10 +228,13 @@ class PerBasis:
 
     def logits(self, features: Features) -> Matrix:
         """See ``Head``."""
-        logits = self.rubric.logits(features)
-        if self.outcomes is not None:
-            measured = features.basis > 0
-            logits[measured] = self.outcomes.logits(features[measured])
+        measured = features.basis > 0
+        if self.outcomes is None or not measured.any():
+            return self.rubric.logits(features)
+        logits = np.empty((len(features), len(self.rubric.estimators)))
+        if not measured.all():
+            logits[~measured] = self.rubric.logits(features[~measured])
+        logits[measured] = self.outcomes.logits(features[measured])
         return logits
 
 

@@ -31,7 +31,8 @@ def within_source(targets: Matrix, scores: Matrix, sources: Sequence[str], passe
     """Unweighted mean over sources of ``soft_auc`` within each; sources named in ``passed_over`` are left out."""
     names = np.array(sources)
     values = [soft_auc(targets[names == name], scores[names == name]) for name in sorted(set(sources) - set(passed_over))]
-    return float(np.nanmean(values)) if values else float("nan")
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else float("nan")
 
 
 def ece(probabilities: Matrix, targets: Matrix, weights: Matrix | None = None) -> float:
@@ -87,7 +88,9 @@ def reprior(probabilities: Matrix, old: Sequence[float], new: Sequence[float]) -
 def bootstrap(statistic: Callable[[NDArray[np.int64]], float], n: int, *, draws: int = 400, seed: int = 0) -> tuple[float, float]:
     """95 % percentile interval of ``statistic``, which is given the indices of a resample of ``n`` rows."""
     random = np.random.default_rng(seed)
-    values = [statistic(random.integers(0, n, n)) for _ in range(draws)]
+    values = np.array([statistic(random.integers(0, n, n)) for _ in range(draws)])
+    if np.isnan(values).all():
+        return float("nan"), float("nan")
     low, high = np.nanpercentile(values, [2.5, 97.5])
     return float(low), float(high)
 

@@ -25,10 +25,10 @@ def headline(metrics: Json) -> dict[str, Any]:
         result["auc"] = labelled["auc"]
         result["excess_ece"] = {name: figure["excess_ece"] for name, figure in labelled["calibration"].items()}
     if outcomes := metrics.get("outcomes"):
-        cheapest = metrics["tiers"][0]
+        measured = [tier for tier in metrics["tiers"] if tier in outcomes]
         result["test_outcomes"] = outcomes["n"]
-        result["outcomes_soft_auc"] = outcomes[cheapest]["auc"]
-        result["outcomes_excess_ece"] = {tier: outcomes[tier]["calibration"]["excess_ece"] for tier in metrics["tiers"]}
+        result["outcomes_soft_auc"] = outcomes[measured[0]]["auc"]
+        result["outcomes_excess_ece"] = {tier: outcomes[tier]["calibration"]["excess_ece"] for tier in measured}
     return result
 
 
@@ -43,7 +43,7 @@ def write(folder: Path, manifest: Json, metrics: Json) -> None:
         panels = {names.get(name, "confidence of decisions"): part["reliability"] for name, part in labelled["calibration"].items()}
         _reliability(panels, target / "reliability.svg", f"labelled test prompts ({labelled['n']}), stated prior")
     if outcomes := metrics.get("outcomes"):
-        panels = {f"{tier} suffices": outcomes[tier]["calibration"]["reliability"] for tier in metrics["tiers"]}
+        panels = {f"{tier} suffices": outcomes[tier]["calibration"]["reliability"] for tier in metrics["tiers"] if tier in outcomes}
         _reliability(panels, target / "reliability_outcomes.svg", f"held-out outcomes ({outcomes['n']}), their own calibration")
     (folder / LAYOUT.model_card).write_text(_card(manifest, text), encoding="utf-8")
 

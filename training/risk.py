@@ -19,7 +19,7 @@ MAX_UNDER = 0.08
 MAX_UNDER_TOP = 0.25
 """Under-routed share of the prompts whose label is the top tier."""
 DELTA = 0.05
-GRID = np.round(np.concatenate([np.arange(0.999, 0.99, -0.001), np.arange(0.99, 0.495, -0.005)]), 4)
+GRID = np.round(np.concatenate([np.arange(0.999, 0.9905, -0.001), np.arange(0.99, 0.495, -0.005)]), 4)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from classifier.bundle import CURRENT, FORMAT_VERSION, LAYOUT
 from training import report
 from training.calibrate import Calibration
 from training.dataset import Example, text_key
+from training.evaluate import without_nan
 from training.risk import Risk
 
 STAGED = ".staged"
@@ -139,7 +140,7 @@ def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
 
 
 def _json(file: Path, value: Any) -> None:
-    file.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    file.write_text(json.dumps(without_nan(value), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _git(*arguments: str) -> str | None:

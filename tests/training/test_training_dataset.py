@@ -270,8 +270,8 @@ BAD_ROWS: list[tuple[Row, str, str, str]] = [
     ({"system": 3}, "system", "int", "a string or a list of parts"),
     ({"tools": "x"}, "tools", "str", "a list of objects"),
     ({"tier": "huge"}, "tier", "'huge'", "one of small, medium, large"),
-    ({"tier": None}, "tier", "None", "one of small, medium, large"),
-    ({"tier": 2}, "tier", "2", "one of small, medium, large"),
+    ({"tier": None}, "tier", "NoneType", "the name of a tier"),
+    ({"tier": 2}, "tier", "int", "the name of a tier"),
     ({"votes": {"small": 1}}, "tier", "tier and votes", "exactly one of tier, votes, outcomes"),
     ({"group": 3}, "group", "int", "a string"),
     ({"source": ["x"]}, "source", "list", "a string"),
@@ -417,4 +417,4 @@ def test_a_digest_names_every_file_that_is_read(tmp_path: Path) -> None:
         "mine/one.jsonl": {"sha256": hashlib.sha256(one.read_bytes()).hexdigest(), "rows": 2},
         "mine/test/two.jsonl": {"sha256": hashlib.sha256(two.read_bytes()).hexdigest(), "rows": 1},
     }
-    assert digest(one) == {"one.jsonl": digest(folder)["mine/one.jsonl"]}
+    assert digest(one) == {"mine/one.jsonl": digest(folder)["mine/one.jsonl"]}
