@@ -42,7 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # uvicorn finishes what is in flight and then raises the signal again: a stop that was asked for is no failure.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     # Access lines, and the refusals of a WebSocket, would hold whatever clients put into a URL.
-    uvicorn.run(app, host=settings.host, port=settings.port, log_config=None, access_log=False, server_header=False, ws="none")
+    uvicorn.run(
+        app, host=settings.host, port=settings.port, log_config=None, access_log=False, server_header=False, proxy_headers=False, ws="none"
+    )
     return 0
 
 
