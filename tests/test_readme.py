@@ -56,7 +56,7 @@ def _wait(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 def _run(block: str, port: int, folder: Path) -> str:
-    text = block.replace("8080", str(port)).replace(".venv/bin/python", sys.executable).replace("/tmp/", f"{folder}/")  # noqa: S108 - as the README says it
+    text = block.replace("/tmp/", f"{folder}/").replace("8080", str(port)).replace(".venv/bin/python", sys.executable)  # noqa: S108 - as the README says it
     return subprocess.run(["sh", "-ec", text], cwd=ROOT, check=True, capture_output=True, text=True, timeout=240).stdout
 
 
