@@ -30,8 +30,8 @@ def create_app(settings: Settings) -> FastAPI:
     # Redirects would repeat the client's query string and Host header.
     app = FastAPI(title="Pointsman", version=metadata.version("pointsman"), description=DESCRIPTION, redirect_slashes=False)
     service = app.state.service = Service(router, settings)
-    # The endpoint that every model call waits for is dispatched without the framework's dependencies, which it does not use and
-    # which cost a fifth of the request; its twin among ``routes`` documents it.
+    # The endpoint that every model call waits for is dispatched without the framework's dependencies, which it does not use;
+    # its twin among ``routes`` documents it.
     app.router.routes.insert(0, Route("/route", route, methods=["POST"]))
     app.include_router(routes)
     problems.install(app, service.telemetry.refused)

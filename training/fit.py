@@ -11,7 +11,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,8 +87,7 @@ def learn(examples: Sequence[Example], features: Features, settings: Settings, p
     """Compare the candidates by cross-fitting; calibrate the best and choose its target, all on held-out logits."""
     targets = learning_targets(examples)
     labelled = np.array([example.kind == "labelled" for example in examples])
-    weights = source_weights([example.source for example in examples], labelled.tolist(), OUTCOME_SHARE, SOURCE_CAP)
-    weights = weights * np.array([example.weight for example in examples])
+    weights = learning_weights(examples)
     folds = np.array([fold_of(example.group, FOLDS, settings.seed) for example in examples])
     families = [name for name in FAMILIES if any(name in candidate.split("+") for candidate in settings.candidates)]
     task = progress.add_task("cross-fitting heads", total=FOLDS * len(families))
@@ -175,7 +173,7 @@ def fit(settings: Settings, console: Console) -> int:
         progress.advance(task)
         learned = learn(train, features, settings, progress)
         task = progress.add_task(f"fitting {learned.candidate} on all training rows", total=1)
-        head = _final_head(train, features, learned.candidate, settings)
+        head = make(learned.candidate, settings.seed).fit(features, learning_targets(train), learning_weights(train))
         progress.advance(task)
     _print_comparison(learned, console)
     bases = {"rubric": 0, "outcomes": 1}
@@ -237,10 +235,11 @@ def _promote(staged: Path, test: Sequence[Example], settings: Settings, console:
     return 3
 
 
-def _final_head(train: Sequence[Example], features: Features, candidate: str, settings: Settings) -> Any:
-    labelled = [example.kind == "labelled" for example in train]
-    weights = source_weights([example.source for example in train], labelled, OUTCOME_SHARE, SOURCE_CAP)
-    return make(candidate, settings.seed).fit(features, learning_targets(train), weights * np.array([e.weight for e in train]))
+def learning_weights(examples: Sequence[Example]) -> Matrix:
+    """(n,) weights to learn by: a row's own, balanced over sources."""
+    labelled = [example.kind == "labelled" for example in examples]
+    balanced = source_weights([example.source for example in examples], labelled, OUTCOME_SHARE, SOURCE_CAP)
+    return np.asarray(balanced * np.array([example.weight for example in examples]))
 
 
 def _enough(train: Sequence[Example], tiers: tuple[str, ...]) -> None:
