@@ -17,7 +17,7 @@ VOCABULARY = {"types", "errors", "runtime"}
 LEAVES = {"conversation", "signals", "encoder", "head", "policy", "catalog", "bundle"}
 
 SCORING = {"numpy", "onnxruntime", "tokenizers"}
-TRAINING_ONLY = {"sklearn", "skl2onnx", "torch", "onnx", "joblib", "scipy", "matplotlib"}
+TRAINING_ONLY = {"sklearn", "torch", "onnx", "joblib", "scipy", "matplotlib"}
 ENCODER_ONLY = {"sentence_transformers", "model2vec", "torch"}
 UNPICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
 

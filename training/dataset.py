@@ -22,9 +22,13 @@ from classifier.types import Prompt
 
 TIERS = ("small", "medium", "large")
 POOLS = "pools.json"
+COLLECTIONS = ("llmrouter_default",)
+"""Sources that are many data sets under one name, told apart by ``category``."""
 TEST_SHARE = 7  # every seventh group is held out where a row does not say its split itself
 
 _LARGEST = 1e9  # weights and votes
+_SUREST = 3
+_MEAN_SURE = 2
 
 Split = Literal["train", "test"]
 Kind = Literal["labelled", "outcomes"]
@@ -59,6 +63,13 @@ class Example:
     task: str | None = None
     style: str | None = None
     language: str | None = None
+    text: str | None = None  # of a plain prompt, as it was written
+    category: str | None = None
+
+    @property
+    def stratum(self) -> str:
+        """What figures within a source are taken within: the source, or the category where the source is a collection of several."""
+        return f"{self.source}/{self.category}" if self.source in COLLECTIONS and self.category else self.source
 
     @property
     def kind(self) -> Kind:
@@ -85,12 +96,73 @@ def read(paths: Sequence[Path], tiers: tuple[str, ...] = TIERS) -> list[Example]
         has_test = any(_below_test(file, path) for file in files)
         for file in files:
             pools = _pools(file)
-            for line, row in _rows(file):
+            for line, row in rows_of(file):
                 split: Split | None = "test" if _below_test(file, path) else "train" if has_test else None
                 examples.append(_example(row, file, line, pools, split, tiers))
                 places.append((file, line))
     _check(examples, places)
     return examples
+
+
+def join(labels: Path, texts: Path, tiers: tuple[str, ...] = TIERS) -> list[Example]:
+    """Labels by id, joined with texts that stand elsewhere: rows of ``labels`` hold ``id`` and ``tier`` or ``votes``, those of
+    ``texts`` ``id`` and ``prompt``. How sure its readers were (``sure``, 1 to 3, 2 where it is not said) weighs a row. Texts without a label are passed over.
+
+    Raises:
+        DataError: see ``read``; a label without a text.
+    """
+    by_id: dict[str, Any] = {}
+    for line, row in rows_of(texts):
+        if by_id.setdefault(str(row.get("id")), row) is not row:
+            raise DataError(texts, line, "id", repr(row.get("id"))[:80], "an id that stands once")
+    result = []
+    places = []
+    for line, row in rows_of(labels):
+        text = by_id.get(str(row.get("id")))
+        if text is None:
+            raise DataError(labels, line, "id", repr(row.get("id"))[:80], f"the id of a row of {texts}")
+        sure = row.pop("sure", _MEAN_SURE)
+        if isinstance(sure, bool) or not isinstance(sure, int | float) or not 1 <= sure <= _SUREST:
+            raise DataError(labels, line, "sure", repr(sure)[:80], f"a number from 1 to {_SUREST}")
+        joined = {**row, "prompt": text.get("prompt"), "source": labels.stem, "weight": sure / _MEAN_SURE}
+        result.append(_example(joined, labels, line, None, None, tiers))
+        places.append((labels, line))
+    _check(result, places)
+    return result
+
+
+def rows_of(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number, object) of every line that is not blank.
+
+    Raises:
+        DataError: a file that cannot be read as UTF-8, or a line that is no JSON object.
+    """
+    try:
+        content = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(file, None, "file", type(error).__name__, "a readable UTF-8 file") from error
+    for number, line in enumerate(content.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError(file, number, "line", f"no JSON ({type(error).__name__})", "one JSON object a line") from error
+        if not isinstance(row, dict):
+            raise DataError(file, number, "line", type(row).__name__, "one JSON object a line")
+        yield number, row
+
+
+def base_texts(paths: Sequence[Path]) -> dict[str, str]:
+    """Text by id of every plain prompt that stands below a folder ``test/``."""
+    files = [(file, path) for path in paths for file in (sorted(path.rglob("*.jsonl")) if path.is_dir() else [path])]
+    return {
+        str(row.get("id")): row["prompt"]
+        for file, path in files
+        if _below_test(file, path)
+        for _, row in rows_of(file)
+        if isinstance(row.get("prompt"), str)
+    }
 
 
 def text_key(text: str) -> str:
@@ -132,23 +204,6 @@ def _below_test(file: Path, root: Path) -> bool:
     return "test" in (file.relative_to(root.parent).parts[:-1] if root.is_dir() else file.parts[-4:-1])
 
 
-def _rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    try:
-        content = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(file, None, "file", type(error).__name__, "a readable UTF-8 file") from error
-    for number, line in enumerate(content.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise DataError(file, number, "line", f"no JSON ({type(error).__name__})", "one JSON object a line") from error
-        if not isinstance(row, dict):
-            raise DataError(file, number, "line", type(row).__name__, "one JSON object a line")
-        yield number, row
-
-
 def _pools(file: Path) -> Pools | None:
     pools = file.parent / POOLS
     if not pools.is_file():
@@ -164,7 +219,7 @@ def _example(row: dict[str, Any], file: Path, line: int, pools: Pools | None, sp
     def fail(field: str, found: object, expected: str) -> DataError:
         return DataError(file, line, field, found, expected)
 
-    for field in ("group", "source", "task", "style", "language"):
+    for field in ("group", "source", "task", "style", "language", "category"):
         if not isinstance(row.get(field, ""), str):
             raise fail(field, type(row[field]).__name__, "a string")
     if not isinstance(row.get("id"), str | int):
@@ -201,6 +256,8 @@ def _example(row: dict[str, Any], file: Path, line: int, pools: Pools | None, sp
         task=row.get("task"),
         style=row.get("style"),
         language=row.get("language"),
+        text=row.get("prompt"),
+        category=row.get("category"),
     )
 
 

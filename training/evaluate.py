@@ -7,7 +7,7 @@ bootstrap interval over rows, and baselines stand beside it.
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,18 @@ from classifier import Router
 from classifier.bundle import LAYOUT, find
 from classifier.errors import BundleError, PointsmanError
 from classifier.head import OnnxHead
-from classifier.router import MODELS
+from classifier.router import CHECKOUT, MODELS
 from classifier.types import Path as ScorePath
-from training import metrics
+from training import behaviour, metrics
 from training.baselines import baselines
+from training.behaviour import Case
 from training.calibrate import prior_weights
-from training.dataset import Example, read, targets_of
+from training.dataset import Example, base_texts, join, read, targets_of
 
 Matrix = NDArray[np.float64]
 Figure = dict[str, Any]
 
+BEHAVIOUR = CHECKOUT / "data" / "behaviour"
 ZEBRA = "zeroeval_zebra"
 """Synthetic logic grids, unlike anything people ask: reported apart."""
 
@@ -68,17 +70,52 @@ def score(router: Router, examples: Sequence[Example], path: ScorePath = "auto")
     )
 
 
-def evaluate(router: Router, bundle: Path, examples: Sequence[Example], path: ScorePath = "auto", seed: int = 0) -> dict[str, Any]:
-    """Everything ``metrics.json`` holds of these examples: a part ``labelled`` and a part ``outcomes``, each where it has rows."""
+def evaluate(
+    router: Router,
+    bundle: Path,
+    examples: Sequence[Example],
+    path: ScorePath = "auto",
+    seed: int = 0,
+    cases: Sequence[Case] = (),
+    train: Sequence[Example] = (),
+) -> dict[str, Any]:
+    """Everything ``metrics.json`` holds: a part ``labelled`` and a part ``outcomes``, each where ``examples`` has such rows, and a
+    part ``behaviour`` where there are ``cases``. ``train`` is what the baseline of words may learn from.
+    """
     result: dict[str, Any] = {"bundle": router.manifest.version, "tiers": router.manifest.tiers, "path": path}
     labelled = [example for example in examples if example.kind == "labelled"]
     outcomes = [example for example in examples if example.kind == "outcomes"]
     if labelled:
-        result["labelled"] = labelled_figures(score(router, labelled, path), router.manifest.prior, seed)
+        result["labelled"] = labelled_figures(score(router, labelled, path), router.manifest.prior, seed, train)
     if outcomes:
         logits, sufficiency = outcome_scores(router, bundle, outcomes)
         result["outcomes"] = outcome_figures(outcomes, logits, sufficiency, router.manifest.tiers, seed)
+    if cases:
+        result["behaviour"] = behaviour_figures(behaviour.run(router, cases, path), seed)
     return result
+
+
+def behaviour_cases(folder: Path, data: Sequence[Path]) -> list[Case]:
+    """The suite on the test prompts among ``data``; nothing where these are not the prompts that it was written for.
+
+    Raises:
+        DataError: see ``behaviour.cases``.
+    """
+    texts = base_texts(data)
+    return [] if behaviour.bases(folder).isdisjoint(texts) else behaviour.cases(folder, texts)
+
+
+def behaviour_figures(results: Mapping[str, Mapping[str, Sequence[bool]]], seed: int = 0) -> dict[str, Any]:
+    """By suite, the share of cases that pass, and the same by kind."""
+    figures: dict[str, Any] = {}
+    for suite, kinds in results.items():
+        passed = np.array([one for values in kinds.values() for one in values], dtype=np.float64)
+        figures[suite] = {
+            "n": len(passed),
+            "rate": _figure(lambda rows, p=passed: p[rows].mean(), len(passed), seed),
+            "kinds": {kind: {"n": len(values), "rate": float(np.mean(values))} for kind, values in kinds.items()},
+        }
+    return figures
 
 
 def outcome_scores(router: Router, bundle: Path, examples: Sequence[Example]) -> tuple[Matrix, Matrix]:
@@ -94,7 +131,7 @@ def outcome_scores(router: Router, bundle: Path, examples: Sequence[Example]) ->
     return logits.astype(np.float64), sufficiency.astype(np.float64)
 
 
-def labelled_figures(scored: Scored, prior: Sequence[float], seed: int = 0) -> dict[str, Any]:
+def labelled_figures(scored: Scored, prior: Sequence[float], seed: int = 0, train: Sequence[Example] = ()) -> dict[str, Any]:
     """Tier figures, ranking, calibration and baselines on rows labelled by tier."""
     labels, tiers = scored.labels, len(prior)
     balanced = [1 / tiers] * tiers
@@ -122,7 +159,7 @@ def labelled_figures(scored: Scored, prior: Sequence[float], seed: int = 0) -> d
     confidence = scored.sufficiency[np.arange(len(labels)), scored.chosen]
     result["calibration"]["confidence"] = _calibration(confidence, (labels <= scored.chosen).astype(np.float64), weight, seed)
     result["confusion"] = [[int(((labels == true) & (scored.chosen == said)).sum()) for said in range(tiers)] for true in range(tiers)]
-    result["baselines"] = baselines(scored.examples, labels, weights, prior, seed)
+    result["baselines"] = baselines(scored.examples, labels, weights, prior, seed, train)
     result["slices"] = {
         field: _slices(scored, weights["balanced"], [getattr(example, field) or "-" for example in scored.examples])
         for field in ("task", "style", "language")
@@ -134,7 +171,7 @@ def outcome_figures(
     examples: Sequence[Example], logits: Matrix, sufficiency: Matrix, tiers: Sequence[str], seed: int = 0
 ) -> dict[str, Any]:
     """Ranking and calibration on measured outcomes, a tier at a time."""
-    sources = [example.source for example in examples]
+    sources = [example.stratum for example in examples]
     lengths = np.array([-np.log1p(example.prompt.chars) for example in examples])
     targets = targets_of(examples)
     result: dict[str, Any] = {"n": len(sources), "sources": {name: sources.count(name) for name in sorted(set(sources))}}
@@ -233,6 +270,9 @@ def table(result: dict[str, Any]) -> str:
         lines += _labelled_lines(result["labelled"])
     if "outcomes" in result:
         lines += _outcome_lines(result["outcomes"], result["tiers"])
+    for suite, part in result.get("behaviour", {}).items():
+        kinds = ", ".join(f"{kind} {figure['rate']:.2f}" for kind, figure in part["kinds"].items())
+        lines.append(f"behaviour {suite:10} {_text(part['rate'])} of {part['n']} pass ({kinds})")
     return "\n".join(lines)
 
 
@@ -279,9 +319,13 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = argparse.ArgumentParser(prog="python -m training.evaluate", description=(__doc__ or "").splitlines()[0])
     result.add_argument("--bundle", type=Path, default=MODELS, help="a bundle, or a folder of bundles with CURRENT (%(default)s)")
-    result.add_argument("--data", type=Path, nargs="+", required=True, help="JSONL files or folders")
+    result.add_argument("--data", type=Path, nargs="+", default=[], help="JSONL files or folders")
+    result.add_argument(
+        "--labels", type=Path, nargs=2, action="append", default=[], metavar=("LABELS", "TEXTS"), help="labels by id, and the texts by id"
+    )
     result.add_argument("--split", choices=("test", "train", "all"), default="test", help="rows to use (%(default)s)")
     result.add_argument("--path", choices=("fast", "auto"), default="auto")
+    result.add_argument("--behaviour", type=Path, default=BEHAVIOUR, help="texts of the behavioural suite (%(default)s)")
     result.add_argument("--json", type=Path, help="write every figure to this file")
     return result
 
@@ -289,14 +333,21 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate and print."""
     arguments = parser().parse_args(argv)
+    if not arguments.data and not arguments.labels:
+        print("found neither --data nor --labels, expected rows to evaluate on", file=sys.stderr)
+        return 1
     try:
         bundle = find(arguments.bundle)
         router = Router.load(bundle)
-        examples = [example for example in read(arguments.data, router.manifest.tiers) if arguments.split in ("all", example.split)]
+        examples = read(arguments.data, router.manifest.tiers) if arguments.data else []
+        examples += [example for labels, texts in arguments.labels for example in join(labels, texts, router.manifest.tiers)]
+        train = [example for example in examples if example.split == "train" and arguments.split == "test"]
+        examples = [example for example in examples if arguments.split in ("all", example.split)]
         if not examples:
-            print(f"no rows of split {arguments.split} in {', '.join(map(str, arguments.data))}", file=sys.stderr)
+            places = [*arguments.data, *(labels for labels, _ in arguments.labels)]
+            print(f"no rows of split {arguments.split} in {', '.join(map(str, places))}", file=sys.stderr)
             return 1
-        result = evaluate(router, bundle, examples, arguments.path)
+        result = evaluate(router, bundle, examples, arguments.path, cases=behaviour_cases(arguments.behaviour, arguments.data), train=train)
     except (PointsmanError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1

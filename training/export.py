@@ -1,11 +1,10 @@
 """A fitted head and its calibration -> head.onnx.
 
-Only plain estimators are converted by skl2onnx (sklearn-onnx #1246: calibrated ones have come out wrong in silence);
-scaling, calibration and the running maximum are written into the graph here, and ``parity`` compares the result with the
-fitted estimators before anything may ship.
+Few nodes, since a node costs a microsecond whatever it computes. Scaling, calibration and the running maximum are part of the
+graph, and ``parity`` compares it with the fitted estimators before anything may ship. Trees are written from scikit-learn's own
+nodes: the converter at hand rounded thresholds to the nearest float32, which moved values that lay on them to the other side.
 """
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -13,17 +12,19 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from skl2onnx import to_onnx
-from skl2onnx.common.data_types import FloatTensorType
 
 from training.calibrate import Calibration, sufficiency_of
-from training.heads import CLIP, Average, Features, Head, Linear, Network, PerBasis, PerTier, Trees
+from training.features import CLIP, Features, Scaler
+from training.heads import Average, Head, PerBasis, Trees
+from training.network import Network
 
 OPSET = 17
 ML_OPSET = 3
 PARITY = 1e-5
 """Largest difference of a sufficiency that may ship between the graph and the estimators it was made from."""
 
+
+Matrix = NDArray[np.float64]
 
 Run = Callable[[NDArray[np.float32], NDArray[np.float32]], tuple[NDArray[np.float32], NDArray[np.float32]]]
 """``OnnxHead.run``: signals and embedding to logits and sufficiency."""
@@ -47,27 +48,6 @@ class _Graph:
         self.nodes.append(helper.make_node(op, list(inputs), [output], **attributes))
         return output
 
-    def splice(self, model: onnx.ModelProto, input_name: str, output_index: int) -> str:
-        """Take over a converted model's nodes under fresh names, reading ``input_name``; the name of one of its outputs."""
-        prefix = self._name("m")
-        names = {model.graph.input[0].name: input_name}
-        for tensor in model.graph.initializer:
-            names[tensor.name] = f"{prefix}_{tensor.name}"
-            copied = onnx.TensorProto()
-            copied.CopyFrom(tensor)
-            copied.name = names[tensor.name]
-            self.initialisers.append(copied)
-        for node in model.graph.node:
-            copy = onnx.NodeProto()
-            copy.CopyFrom(node)
-            copy.name = ""
-            copy.input[:] = [names[name] for name in node.input]
-            for place, name in enumerate(node.output):
-                names[name] = f"{prefix}_{name}"
-                copy.output[place] = names[name]
-            self.nodes.append(copy)
-        return names[model.graph.output[output_index].name]
-
     def _name(self, stem: str) -> str:
         self._count += 1
         return f"{stem}_{self._count}"
@@ -77,14 +57,15 @@ def head_onnx(head: Head, calibration: Calibration, *, basis: int, n_signals: in
     """The graph of ``head`` for one basis (0 rubric, 1 outcomes); see ``classifier.head.OnnxHead`` for inputs and outputs."""
     graph = _Graph()
     n_tiers = len(calibration.shift)
-    logits = graph.node("Identity", _logits(graph, head, basis), output="logits")
+    terms = [_logits(graph, member, basis, n_tiers, 1 / len(_members(head))) for member in _members(head)]
+    logits = graph.node("Sum", *terms, output="logits")
     shift = graph.constant(calibration.shift, name="calibration_shift")
     slope = graph.constant(calibration.slope, name="calibration_slope")
     calibrated = graph.node("Sigmoid", graph.node("Add", graph.node("Mul", logits, slope), shift))
-    columns = [_columns(graph, calibrated, tier, tier + 1) for tier in range(n_tiers)]
-    for tier in range(1, n_tiers):
-        columns[tier] = graph.node("Max", columns[tier - 1], columns[tier])
-    graph.node("Concat", *columns, output="sufficiency", axis=1)
+    # The running maximum: tier t's is the largest of the row from which what lies above t was taken down below all others.
+    above = graph.constant(np.triu(np.full((n_tiers, n_tiers), -2), 1))
+    rows = graph.node("Add", graph.node("Unsqueeze", calibrated, graph.constant([1], np.int64)), above)
+    graph.node("ReduceMax", rows, output="sufficiency", axes=[2], keepdims=0)
     value = helper.make_tensor_value_info
     proto = helper.make_graph(
         graph.nodes,
@@ -107,69 +88,93 @@ def head_onnx(head: Head, calibration: Calibration, *, basis: int, n_signals: in
     return model
 
 
-def parity(head: Head, calibration: Calibration, features: Features, run: Run) -> float:
-    """Largest absolute difference of sufficiency between the graph behind ``run`` and ``head`` itself.
+def parity(
+    head: Head, calibration: Calibration, features: Features, served: tuple[NDArray[np.float32], NDArray[np.float32]], basis: int, run: Run
+) -> float:
+    """Largest absolute difference of sufficiency between what serves and ``head`` itself, on the rows of ``basis``.
 
-    ``features`` are rows of the basis that the graph was made for.
+    ``served`` holds the signals and embeddings of the rows of ``features`` as the bundle's own encoder computes them, and ``run``
+    the bundle's graph: whatever went wrong on the way from the estimators to the bundle shows here.
     """
-    _, found = run(features.signals, features.embedding)
-    return float(np.abs(found - sufficiency_of(head.logits(features), calibration)).max(initial=0.0))
+    rows = np.flatnonzero(features.basis == basis)
+    signals, embedding = served
+    _, found = run(signals[rows], embedding[rows])
+    return float(np.abs(found - sufficiency_of(head.logits(features[rows]), calibration)).max(initial=0.0))
 
 
-def _logits(graph: _Graph, head: Head, basis: int) -> str:
-    if isinstance(head, Average):
-        members = [_logits(graph, member, basis) for member in head.members]
-        return graph.node("Div", graph.node("Sum", *members), graph.constant(float(len(members))))
-    if isinstance(head, PerBasis):
-        return _logits(graph, head.outcomes if basis and head.outcomes else head.rubric, basis)
-    assert isinstance(head, PerTier)
-    inputs = _with_basis(graph, basis) if isinstance(head, Trees) else _scaled(graph, head)
-    convert = {Linear: _linear, Network: _network, Trees: _trees}[type(head)]
-    nothing = graph.node("Mul", _columns(graph, "signals", 0, 1), graph.constant(0.0))
-    # By the rubric the top tier suffices whatever its logit: nothing is computed for it.
-    needed = head.estimators if basis else [*head.estimators[:-1], None]
-    columns = [nothing if one is None else convert(graph, inputs, one) for one in needed]
-    return graph.node("Concat", *columns, axis=1)
+def _members(head: Head) -> tuple[Head, ...]:
+    return head.members if isinstance(head, Average) else (head,)
 
 
-def _with_basis(graph: _Graph, basis: int) -> str:
-    zero = graph.node("Mul", _columns(graph, "signals", 0, 1), graph.constant(0.0))
-    return graph.node("Concat", "signals", graph.node("Add", zero, graph.constant(float(basis))), axis=1)
+def _logits(graph: _Graph, head: Head, basis: int, n_tiers: int, weight: float) -> str:
+    """``weight`` times the head's logits, (n, n_tiers). By the rubric the top tier suffices whatever its logit, which is 0."""
+    asked = np.arange(n_tiers) < (n_tiers if basis else n_tiers - 1)
+    if isinstance(head, Network):
+        layers = head.of(basis)
+        hidden = graph.node("Relu", _gemm(graph, _scaled(graph, layers.scaler), layers.first, layers.bias, layers.scaler))
+        return _gemm(graph, hidden, layers.second * asked * weight, layers.last * asked * weight)
+    assert isinstance(head, PerBasis)
+    linear = head.outcomes if basis and head.outcomes else head.rubric
+    if isinstance(linear, Trees):
+        return _trees(graph, linear, asked, weight)
+    n_inputs = len(linear.scaler.mean) + linear.dim
+    columns = [np.zeros(n_inputs) if one is None else one.coef_[0] for one in linear.estimators]
+    bias = np.array([0.0 if one is None else one.intercept_[0] for one in linear.estimators])
+    return _gemm(graph, _scaled(graph, linear.scaler), np.stack(columns, axis=1) * asked * weight, bias * asked * weight, linear.scaler)
 
 
-def _scaled(graph: _Graph, head: PerTier) -> str:
-    scaler = head.scaler
+def _scaled(graph: _Graph, scaler: Scaler) -> str:
+    """Signals as ``Scaler.join`` scales them, and the embedding as it is: ``_gemm`` takes its scale into the weights."""
     logs = graph.node("Log", graph.node("Add", "signals", graph.constant(1.0)))
     standard = graph.node("Div", graph.node("Sub", logs, graph.constant(scaler.mean)), graph.constant(scaler.scale))
     clipped = graph.node("Clip", standard, graph.constant(-CLIP), graph.constant(CLIP))
-    embedding = graph.node("Div", "embedding", graph.constant(scaler.embedding_scale))
-    return graph.node("Concat", clipped, embedding, axis=1)
+    return graph.node("Concat", clipped, "embedding", axis=1)
 
 
-def _linear(graph: _Graph, inputs: str, estimator: Any) -> str:
-    return graph.node("Gemm", inputs, graph.constant(estimator.coef_.T), graph.constant(estimator.intercept_))
+def _gemm(graph: _Graph, inputs: str, weights: NDArray[Any], bias: NDArray[Any], scaler: Scaler | None = None) -> str:
+    if scaler:
+        weights = weights.copy()
+        weights[len(scaler.mean) :] /= scaler.embedding_scale
+    return graph.node("Gemm", inputs, graph.constant(weights), graph.constant(bias))
 
 
-def _network(graph: _Graph, inputs: str, estimator: Any) -> str:
-    first, bias, second, last = estimator.layers()
-    hidden = graph.node("Relu", graph.node("Gemm", inputs, graph.constant(first), graph.constant(bias)))
-    return graph.node("Gemm", hidden, graph.constant(second), graph.constant(last))
+def _trees(graph: _Graph, head: Trees, asked: NDArray[np.bool_], weight: float) -> str:
+    """All tiers' trees in one node."""
+    estimators = head.estimators
+    tiers = [tier for tier, estimator in enumerate(estimators) if estimator is not None and asked[tier]]
+    if not tiers:
+        return graph.node("MatMul", "signals", graph.constant(np.zeros((len(head.scaler.mean), len(asked)))))
+    trees = [(tier, predictor.nodes) for tier in tiers for (predictor,) in estimators[tier]._predictors]  # noqa: SLF001 - no public way
+    nodes = np.concatenate([tree for _, tree in trees])
+    lengths = [len(tree) for _, tree in trees]
+    numbers = np.concatenate([np.arange(length) for length in lengths])
+    owner, tier_of = np.repeat(np.arange(len(trees)), lengths), np.repeat([tier for tier, _ in trees], lengths)
+    leaf = nodes["is_leaf"].astype(bool)
+    thresholds = _rounded_down(nodes["num_threshold"])
+    base = np.zeros(len(asked))
+    for tier in tiers:
+        base[tier] = weight * estimators[tier]._baseline_prediction.item()  # noqa: SLF001 - as above
+    return graph.node(
+        "TreeEnsembleRegressor",
+        "signals",
+        domain="ai.onnx.ml",
+        n_targets=len(asked),
+        base_values=base.tolist(),
+        nodes_treeids=owner.tolist(),
+        nodes_nodeids=numbers.tolist(),
+        nodes_featureids=np.where(leaf, 0, nodes["feature_idx"]).tolist(),
+        nodes_values=np.where(leaf, 0, thresholds).tolist(),
+        nodes_modes=np.where(leaf, "LEAF", "BRANCH_LEQ").tolist(),
+        nodes_truenodeids=np.where(leaf, 0, nodes["left"]).tolist(),
+        nodes_falsenodeids=np.where(leaf, 0, nodes["right"]).tolist(),
+        target_treeids=owner[leaf].tolist(),
+        target_nodeids=numbers[leaf].tolist(),
+        target_ids=tier_of[leaf].tolist(),
+        target_weights=(weight * nodes["value"][leaf]).tolist(),
+    )
 
 
-def _trees(graph: _Graph, inputs: str, estimator: Any) -> str:
-    with warnings.catch_warnings():
-        # skl2onnx writes truth values into a field of integers; see the bound on protobuf in pyproject.toml.
-        warnings.filterwarnings("ignore", "Field onnx.AttributeProto.ints", DeprecationWarning)
-        converted = to_onnx(
-            estimator,
-            initial_types=[("inputs", FloatTensorType([None, estimator.n_features_in_]))],
-            options={id(estimator): {"raw_scores": True, "zipmap": False}},
-            target_opset={"": OPSET, "ai.onnx.ml": ML_OPSET},
-        )
-    scores = graph.splice(converted, inputs, output_index=1)
-    return _columns(graph, scores, -1, 2**31)  # binary scores come as one column or as (-s, s): the last one is s
-
-
-def _columns(graph: _Graph, matrix: str, start: int, stop: int) -> str:
-    bounds = (graph.constant([value], np.int64) for value in (start, stop, 1))
-    return graph.node("Slice", matrix, *bounds)
+def _rounded_down(thresholds: Matrix) -> Matrix:
+    """The largest float32 up to each threshold: of float32 values the same lie below it, and those on it stay."""
+    nearest = thresholds.astype(np.float32)
+    return np.where(nearest > thresholds, np.nextafter(nearest, np.float32(-np.inf)), nearest).astype(np.float64)

@@ -16,24 +16,29 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
+from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
 from classifier import Router
 from classifier import signals as signal_table
 from classifier.bundle import LAYOUT, find
-from classifier.encoder import Encoder, StaticEncoder
+from classifier.encoder import StaticEncoder
 from classifier.errors import BundleError, PointsmanError
 from classifier.head import OnnxHead
-from classifier.router import MODELS
-from training import evaluate, gate, metrics, staging
+from classifier.router import CHECKOUT, MODELS
+from training import encoders, evaluate, gate, metrics, staging
+from training.augment import copies
 from training.calibrate import DEFAULT_PRIOR, Calibration, fit_calibration, prior_weights, sufficiency_of
-from training.dataset import TIERS, Example, digest, fold_of, read, targets_of
+from training.dataset import TIERS, Example, digest, fold_of, join, read, targets_of
 from training.export import PARITY, head_onnx, parity
-from training.heads import CANDIDATES, FAMILIES, Features, candidate_logits, cross_fit, make, source_weights
+from training.features import Features
+from training.heads import CANDIDATES, FAMILIES, candidate_logits, cross_fit, make, source_weights, tuned_vectors
 from training.risk import Risk, control
 
 Matrix = NDArray[np.float64]
 
+ENCODER = MODELS / "encoder"
+AUGMENT = CHECKOUT / "data" / "augment" / "fillers.json"
 FOLDS = 5
 OUTCOME_SHARE = 1.0
 SOURCE_CAP = 2_000
@@ -52,6 +57,8 @@ class Settings:
     tiers: tuple[str, ...] = TIERS
     seed: int = 0
     candidates: tuple[str, ...] = CANDIDATES
+    joined: tuple[tuple[Path, Path], ...] = ()  # labels, and the texts they are for
+    augment: Path | None = None
     promote: bool = False
     command: str = ""
 
@@ -67,11 +74,27 @@ class Learned:
     cross_fitted: dict[str, float]  # excess calibration error by what is calibrated
 
 
-def features_of(examples: Sequence[Example], encoder: Encoder) -> Features:
+def load_encoder(folder: Path) -> tuple[StaticEncoder, NDArray[np.float32]]:
+    """The static encoder in ``folder``, and its vectors.
+
+    Raises:
+        BundleError: a file is missing, or is no encoder as training.encoders writes it.
+    """
+    for name in ("encoder.onnx", "tokenizer.json"):
+        if not (folder / name).is_file():
+            raise BundleError(str(folder / name), "no file", "an encoder as training.encoders writes it")
+    return StaticEncoder(folder), encoders.read(folder)
+
+
+def features_of(examples: Sequence[Example], encoder: StaticEncoder, vectors: NDArray[np.float32]) -> Features:
     """What serving would compute for these prompts, by the same code."""
     prompts = [example.prompt for example in examples]
     basis = np.array([example.kind == "outcomes" for example in examples], dtype=np.float32)
-    return Features(signal_table.signal_matrix(prompts), encoder.encode([prompt.ask for prompt in prompts]), basis)
+    ids = [np.array(encoder.token_ids(prompt.ask), dtype=np.int64) for prompt in prompts]
+    flat, places = np.concatenate(ids), np.cumsum([0, *map(len, ids)])
+    tokens = csr_matrix((np.ones(len(flat), np.float32), flat, places), (len(ids), len(vectors)))
+    tokens.sum_duplicates()
+    return Features(signal_table.signal_matrix(prompts), tokens, basis, vectors)
 
 
 def learning_targets(examples: Sequence[Example]) -> Matrix:
@@ -83,17 +106,24 @@ def learning_targets(examples: Sequence[Example]) -> Matrix:
     return targets
 
 
-def learn(examples: Sequence[Example], features: Features, settings: Settings, progress: Progress) -> Learned:
-    """Compare the candidates by cross-fitting; calibrate the best and choose its target, all on held-out logits."""
-    targets = learning_targets(examples)
-    labelled = np.array([example.kind == "labelled" for example in examples])
-    weights = learning_weights(examples)
-    folds = np.array([fold_of(example.group, FOLDS, settings.seed) for example in examples])
+def learn(rows: Sequence[Example], count: int, features: Features, settings: Settings, progress: Progress) -> Learned:
+    """Compare the candidates by cross-fitting; calibrate the best and choose its target, all on held-out logits.
+
+    ``rows`` are the training examples, of which there are ``count``, and then changed copies of some, which heads learn from as
+    well; every figure is of the examples alone. A copy is of its original's group, so that neither is learned while the other is
+    held out.
+    """
+    weights = learning_weights(rows)
+    folds = np.array([fold_of(row.group, FOLDS, settings.seed) for row in rows])
     families = [name for name in FAMILIES if any(name in candidate.split("+") for candidate in settings.candidates)]
     task = progress.add_task("cross-fitting heads", total=FOLDS * len(families))
     by_family = {
-        name: cross_fit(name, features, targets, weights, folds, settings.seed, lambda: progress.advance(task)) for name in families
+        name: cross_fit(name, features, learning_targets(rows), weights, folds, settings.seed, lambda: progress.advance(task))[:count]
+        for name in families
     }
+    examples, folds = rows[:count], folds[:count]
+    targets = learning_targets(examples)
+    labelled = np.array([example.kind == "labelled" for example in examples])
     labels = np.array([example.label for example in examples if example.label is not None])
     stated = prior_weights(labels.tolist(), settings.prior, np.array([e.weight for e in examples if e.label is not None]))
     comparison: dict[str, dict[str, float]] = {}
@@ -140,7 +170,7 @@ def _compare(
     }
     if not labelled.all():
         known = ~labelled & ~np.isnan(targets[:, 0])
-        sources = [example.source for example, keep in zip(examples, known, strict=True) if keep]
+        sources = [example.stratum for example, keep in zip(examples, known, strict=True) if keep]
         result["outcomes_pooled"] = metrics.soft_auc(targets[known, 0], logits[known, 0])
         result["outcomes_within_source"] = metrics.within_source(targets[known, 0], logits[known, 0], sources, (evaluate.ZEBRA,))
     return result
@@ -160,20 +190,20 @@ def fit(settings: Settings, console: Console) -> int:
         ValueError: too few labels, or a tier of the prior without any.
     """
     examples = read([*settings.prompts, *settings.outcomes], settings.tiers)
+    examples += [example for labels, texts in settings.joined for example in join(labels, texts, settings.tiers)]
     train = [example for example in examples if example.split == "train"]
     test = [example for example in examples if example.split == "test"]
     _enough(train, settings.tiers)
-    for name in ("encoder.onnx", "tokenizer.json"):
-        if not (settings.encoder / name).is_file():
-            raise BundleError(str(settings.encoder / name), "no file", "an encoder as training.encoders writes it")
-    encoder = StaticEncoder(settings.encoder)
+    _apart(train, test)
+    encoder, vectors = load_encoder(settings.encoder)
     with Progress(console=console, transient=not console.is_terminal) as progress:
         task = progress.add_task("signals and embeddings", total=1)
-        features = features_of(train, encoder)
+        rows = [*train, *(copies(train, settings.augment, settings.seed) if settings.augment else ())]
+        features = features_of(rows, encoder, vectors)
         progress.advance(task)
-        learned = learn(train, features, settings, progress)
+        learned = learn(rows, len(train), features, settings, progress)
         task = progress.add_task(f"fitting {learned.candidate} on all training rows", total=1)
-        head = make(learned.candidate, settings.seed).fit(features, learning_targets(train), learning_weights(train))
+        head = make(learned.candidate, settings.seed).fit(features, learning_targets(rows), learning_weights(rows))
         progress.advance(task)
     _print_comparison(learned, console)
     bases = {"rubric": 0, "outcomes": 1}
@@ -184,6 +214,7 @@ def fit(settings: Settings, console: Console) -> int:
     staged = staging.write(
         settings.models,
         encoder=settings.encoder,
+        vectors=tuned_vectors(head),
         heads=graphs,
         tiers=settings.tiers,
         prior=settings.prior,
@@ -194,8 +225,17 @@ def fit(settings: Settings, console: Console) -> int:
             "basis": "rubric",
             "calibrated_for": {"basis": "rubric", "models": None},
             "head": {"candidate": learned.candidate, "comparison": learned.comparison, "cross_fitted_excess_ece": learned.cross_fitted},
-            "encoder": {"fingerprint": encoder.fingerprint, **encoder.provenance},
-            "data": {name: value for path in (*settings.prompts, *settings.outcomes) for name, value in digest(path).items()},
+            "encoder": {"start": encoder.fingerprint, **encoder.provenance},
+            "data": {
+                name: value
+                for path in (
+                    *settings.prompts,
+                    *settings.outcomes,
+                    *sum(settings.joined, ()),
+                    *([settings.augment] if settings.augment else ()),
+                )
+                for name, value in digest(path).items()
+            },
             "risk_bound_held": learned.risk.qualified,
             "rows": {"train": len(train), "test": len(test)},
             "seed": settings.seed,
@@ -205,13 +245,15 @@ def fit(settings: Settings, console: Console) -> int:
         estimators=head,
     )
     router = Router.load(staged)
+    served = router.features([example.prompt for example in rows])
     difference = max(
-        parity(head, calibration, features[features.basis == bases[name]], OnnxHead(staged / staging.HEADS[name]).run)
+        parity(head, calibration, features, served, bases[name], OnnxHead(staged / staging.HEADS[name]).run)
         for name, calibration in learned.calibrations.items()
     )
     if difference > PARITY:
         raise BundleError(LAYOUT.head, f"sufficiency that differs from the estimators' by {difference:.1e}", f"at most {PARITY:.0e}")
-    result = evaluate.evaluate(router, staged, test, seed=settings.seed) if test else {}
+    cases = evaluate.behaviour_cases(evaluate.BEHAVIOUR, settings.prompts)
+    result = evaluate.evaluate(router, staged, test, seed=settings.seed, cases=cases, train=train) if test else {}
     final = staging.finish(staged, result, parity=difference)
     if result:
         console.print(evaluate.table({**result, "bundle": final.name}), highlight=False, soft_wrap=True, markup=False)
@@ -247,6 +289,13 @@ def _enough(train: Sequence[Example], tiers: tuple[str, ...]) -> None:
     lacking = [f"{tier}: {count}, {ENOUGH - count} missing" for tier, count in zip(tiers, counts, strict=True) if count < ENOUGH]
     if lacking:
         raise ValueError(f"too few labelled training prompts, at least {ENOUGH} a tier are needed ({'; '.join(lacking)})")
+
+
+def _apart(train: Sequence[Example], test: Sequence[Example]) -> None:
+    tested = {staging.seen_key(example): example.id for example in test if example.kind == "labelled"}
+    for example in train:
+        if example.kind == "labelled" and (other := tested.get(staging.seen_key(example))) is not None:
+            raise ValueError(f"{example.id}: found the text of the test row {other} among the training rows, expected it on one side only")
 
 
 def _print_comparison(learned: Learned, console: Console) -> None:
@@ -291,7 +340,11 @@ def parser() -> argparse.ArgumentParser:
         "--prompts", type=Path, nargs="+", default=[Path("data/prompts")], help="labelled prompts: files or folders (%(default)s)"
     )
     result.add_argument("--outcomes", type=Path, nargs="+", default=[], help="measured outcomes with their pools.json: files or folders")
-    result.add_argument("--encoder", type=Path, help="folder with encoder.onnx and tokenizer.json (default: the current bundle's)")
+    result.add_argument(
+        "--labels", type=Path, nargs=2, action="append", default=[], metavar=("LABELS", "TEXTS"), help="labels by id, and the texts by id"
+    )
+    result.add_argument("--augment", type=Path, default=AUGMENT, help="texts to dress copies of prompts with (%(default)s)")
+    result.add_argument("--encoder", type=Path, default=ENCODER, help="folder with the static encoder to start from (%(default)s)")
     result.add_argument("--models", type=Path, default=MODELS, help="where bundles live (%(default)s)")
     result.add_argument("--tiers", default=",".join(TIERS), help="tier names, cheapest first (%(default)s)")
     result.add_argument("--prior", help="shares of tiers in traffic (default: small=.6,medium=.3,large=.1)")
@@ -310,12 +363,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = Settings(
             prompts=tuple(arguments.prompts),
             outcomes=tuple(arguments.outcomes),
-            encoder=arguments.encoder or find(arguments.models) / LAYOUT.fast,
+            encoder=arguments.encoder,
             models=arguments.models,
             prior=prior_of(arguments.prior, tiers),
             tiers=tiers,
             seed=arguments.seed,
             candidates=tuple(arguments.heads),
+            joined=tuple((labels, texts) for labels, texts in arguments.labels),
+            augment=arguments.augment,
             promote=arguments.promote,
             command=shlex.join(["python", "-m", "training.fit", *(sys.argv[1:] if argv is None else argv)]),
         )

@@ -1,14 +1,13 @@
 """Sufficiency heads: signals and embedding -> one logit a tier. Families are compared on held-out folds; the best ships.
 
 What suffices by the rubric and what a measured model got right are two questions on the same prompts. A head answers either:
-the row's ``basis`` says which. Trees share what the two have in common; linear heads and networks are fitted apart, since one
-set of weights for both was worse at each (docs/decisions.md, 3).
+the row's ``basis`` says which. The network's token vectors are shared; layers and trees are fitted apart, since one set of weights
+for both was worse at each (docs/decisions.md, 3).
 
 A soft target y enters as two rows, a positive of weight y and a negative of weight 1 - y, so that any classifier fits it
 by log-loss. Every tier has an estimator of its own, which learns from the rows whose target for that tier is known.
 """
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,52 +16,12 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.neural_network import MLPClassifier
+
+from training.features import Features, Scaler
+from training.network import Network
 
 Matrix = NDArray[np.float64]
-
-CLIP = 4.0
-"""Standardised signals are cut here: a text of a megabyte must not be extrapolated to."""
-
-
-@dataclass(frozen=True, slots=True)
-class Features:
-    """What the head reads: ``signals`` (n, n_signals) and ``embedding`` (n, dim), as serving computes them, and ``basis`` (n,),
-    0 where the rubric is asked for and 1 where measured outcomes are. All float32.
-    """
-
-    signals: NDArray[np.float32]
-    embedding: NDArray[np.float32]
-    basis: NDArray[np.float32]
-
-    def __len__(self) -> int:
-        return len(self.signals)
-
-    def __getitem__(self, rows: Any) -> "Features":
-        return Features(self.signals[rows], self.embedding[rows], self.basis[rows])
-
-
-@dataclass(frozen=True, slots=True)
-class Scaler:
-    """log(1 + signal), standardised and cut at ``CLIP``; the embedding divided by one number. Part of the graph that ships."""
-
-    mean: Matrix  # (n_signals,)
-    scale: Matrix  # (n_signals,)
-    embedding_scale: float
-
-    @classmethod
-    def fit(cls, features: Features) -> "Scaler":
-        """Moments of the training rows."""
-        logs = np.log1p(features.signals.astype(np.float64))
-        scale = logs.std(axis=0)
-        return cls(logs.mean(axis=0), np.where(scale > 1e-6, scale, 1.0), float(features.embedding.std(axis=0).mean()) or 1.0)
-
-    def transform(self, features: Features) -> Matrix:
-        """(n, n_signals + dim)."""
-        logs = (np.log1p(features.signals.astype(np.float64)) - self.mean) / self.scale
-        return np.hstack([np.clip(logs, -CLIP, CLIP), features.embedding / self.embedding_scale])
 
 
 class Head(Protocol):
@@ -83,6 +42,7 @@ class PerTier:
 
     seed: int = 0
     scaler: Scaler = field(init=False)
+    dim: int = field(init=False)
     estimators: list[Any] = field(init=False, default_factory=list)
 
     def estimator(self, rows: int) -> Any:
@@ -91,11 +51,11 @@ class PerTier:
 
     def inputs(self, features: Features) -> Matrix:
         """(n, n_inputs): what the estimators read."""
-        return self.scaler.transform(features)
+        return self.scaler.join(features.signals, features.embedding).astype(np.float64)
 
     def fit(self, features: Features, targets: Matrix, weights: Matrix) -> Self:
         """See ``Head``."""
-        self.scaler = Scaler.fit(features)
+        self.scaler, self.dim = Scaler.fit(features), features.vectors.shape[1]
         inputs = self.inputs(features)
         self.estimators = []
         for column in targets.T:
@@ -125,64 +85,6 @@ class Linear(PerTier):
 
 
 @dataclass(slots=True)
-class Network(PerTier):
-    """One hidden layer of rectified units; the mean of ``members`` networks that start from different weights."""
-
-    hidden: int = 48
-    alpha: float = 3.0
-    visits: int = 80_000  # rows times epochs: training stops early, which regularises and bounds the time
-    members: int = 3
-
-    def estimator(self, rows: int) -> "Networks":
-        """See ``PerTier``."""
-        epochs = int(np.clip(self.visits // rows, 6, 20))
-        return Networks(
-            [
-                MLPClassifier(
-                    (self.hidden,),
-                    alpha=self.alpha,
-                    max_iter=epochs,
-                    batch_size=min(64, rows),
-                    random_state=self.seed + member,
-                    tol=0,
-                    n_iter_no_change=epochs,
-                )
-                for member in range(self.members)
-            ]
-        )
-
-
-@dataclass(slots=True)
-class Networks:
-    """Networks fitted alike, read as one wide network whose output is their mean."""
-
-    members: list[MLPClassifier]
-
-    def fit(self, inputs: Matrix, classes: Matrix, sample_weight: Matrix) -> Self:
-        """Fit every member on the same rows."""
-        with warnings.catch_warnings():
-            # The number of epochs is a choice.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            for member in self.members:
-                member.fit(inputs, classes, sample_weight=sample_weight)
-        return self
-
-    def layers(self) -> tuple[Matrix, Matrix, Matrix, Matrix]:
-        """(n_inputs, n_hidden), (n_hidden,), (n_hidden, 1), (1,): weights and biases of the wide network."""
-        first = np.hstack([member.coefs_[0] for member in self.members])
-        bias = np.concatenate([member.intercepts_[0] for member in self.members])
-        second = np.vstack([member.coefs_[1] for member in self.members]) / len(self.members)
-        last = np.asarray(np.mean([member.intercepts_[1] for member in self.members], axis=0))
-        return first, bias, second, last
-
-    def decision_function(self, inputs: Matrix) -> Matrix:
-        """(n,) log-odds."""
-        first, bias, second, last = self.layers()
-        values: Matrix = (np.maximum(inputs @ first + bias, 0) @ second + last)[:, 0]
-        return values
-
-
-@dataclass(slots=True)
 class Trees(PerTier):
     """Gradient-boosted trees on the signals alone: where words have been counted, thresholds and interactions pay; on the
     embedding they only overfit.
@@ -207,7 +109,7 @@ class Trees(PerTier):
 
     def inputs(self, features: Features) -> Matrix:
         """See ``PerTier``."""
-        return np.hstack([features.signals, features.basis[:, None]]).astype(np.float64)
+        return features.signals.astype(np.float64)
 
 
 @dataclass(slots=True)
@@ -215,15 +117,18 @@ class PerBasis:
     """Two heads of one family, each fitted on the rows of its basis. ``outcomes`` stays None where there are no such rows."""
 
     make: Callable[[], PerTier]
+    make_outcomes: Callable[[], PerTier]
     rubric: PerTier = field(init=False)
     outcomes: PerTier | None = field(init=False, default=None)
 
     def fit(self, features: Features, targets: Matrix, weights: Matrix) -> Self:
         """See ``Head``."""
         measured = features.basis > 0
-        self.rubric = self.make().fit(features[~measured], targets[~measured], weights[~measured])
+        judged = np.ones_like(measured) if measured.all() else ~measured  # without a judged row, what was measured answers for both
+        self.outcomes = None
+        self.rubric = self.make().fit(features[judged], targets[judged], weights[judged])
         if measured.any():
-            self.outcomes = self.make().fit(features[measured], targets[measured], weights[measured])
+            self.outcomes = self.make_outcomes().fit(features[measured], targets[measured], weights[measured])
         return self
 
     def logits(self, features: Features) -> Matrix:
@@ -256,13 +161,14 @@ class Average:
 
 
 FAMILIES: dict[str, Callable[[int], Head]] = {
-    "linear": lambda seed: PerBasis(partial(Linear, seed)),
-    "network": lambda seed: PerBasis(partial(Network, seed)),
-    "trees": Trees,
+    "linear": lambda seed: PerBasis(partial(Linear, seed), partial(Linear, seed)),
+    "network": Network,
+    # Of outcomes there are more rows, and nobody waits for that graph.
+    "trees": lambda seed: PerBasis(partial(Trees, seed), partial(Trees, seed, iterations=200, leaves=31)),
 }
 """Name -> what makes a new, unfitted head from a seed."""
 
-CANDIDATES = ("linear", "network", "trees", "linear+trees", "network+trees", "linear+network+trees")
+CANDIDATES = ("linear", "trees", "linear+trees", "network", "network+trees")
 """What is compared: a family, or the mean of several."""
 
 
@@ -270,6 +176,13 @@ def make(candidate: str, seed: int) -> Head:
     """A new, unfitted head of ``candidate``."""
     members = tuple(FAMILIES[name](seed) for name in candidate.split("+"))
     return members[0] if len(members) == 1 else Average(members)
+
+
+def tuned_vectors(head: Head) -> NDArray[np.float32] | None:
+    """The token vectors that ``head`` learned; None where it reads the encoder's own."""
+    return next(
+        (member.vectors for member in (head.members if isinstance(head, Average) else (head,)) if isinstance(member, Network)), None
+    )
 
 
 def cross_fit(

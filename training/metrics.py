@@ -28,11 +28,18 @@ def soft_auc(targets: Matrix, scores: Matrix, weights: Matrix | None = None) -> 
 
 
 def within_source(targets: Matrix, scores: Matrix, sources: Sequence[str], passed_over: Sequence[str] = ()) -> float:
-    """Unweighted mean over sources of ``soft_auc`` within each; sources named in ``passed_over`` are left out."""
+    """Unweighted mean over sources of ``soft_auc`` within each; sources named in ``passed_over`` are left out.
+
+    A collection, whose rows name their part as ``source/part``, counts once, with the mean over its parts.
+    """
     names = np.array(sources)
-    values = [soft_auc(targets[names == name], scores[names == name]) for name in sorted(set(sources) - set(passed_over))]
-    known = [value for value in values if not np.isnan(value)]
-    return float(np.mean(known)) if known else float("nan")
+    values: dict[str, list[float]] = {}
+    for name in sorted(set(sources)):
+        source = name.split("/", 1)[0]
+        value = soft_auc(targets[names == name], scores[names == name])
+        if source not in passed_over and not np.isnan(value):
+            values.setdefault(source, []).append(value)
+    return float(np.mean([np.mean(parts) for parts in values.values()])) if values else float("nan")
 
 
 def ece(probabilities: Matrix, targets: Matrix, weights: Matrix | None = None) -> float:

@@ -15,10 +15,11 @@ from typing import Any
 import joblib
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from classifier import signals as signal_table
 from classifier.bundle import CURRENT, FORMAT_VERSION, LAYOUT
-from training import report
+from training import encoders, report
 from training.calibrate import Calibration
 from training.dataset import Example, text_key
 from training.evaluate import without_nan
@@ -31,13 +32,14 @@ SEEN = "seen.npz"
 """Digests of the training prompts, by which later runs keep what a bundle was trained on out of its evaluation."""
 ANALYSIS = "analysis"
 """Fitted estimators, for later analysis. Outside the manifest: nothing that serves may read them."""
-PACKAGES = ("numpy", "onnxruntime", "tokenizers", "scikit-learn", "scipy", "onnx", "skl2onnx")
+PACKAGES = ("numpy", "onnxruntime", "tokenizers", "scikit-learn", "scipy", "onnx")
 
 
 def write(
     models: Path,
     *,
     encoder: Path,
+    vectors: NDArray[np.float32] | None,
     heads: Mapping[str, onnx.ModelProto],
     tiers: Sequence[str],
     prior: Sequence[float],
@@ -52,8 +54,11 @@ def write(
     folder = models / STAGED / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}"
     fast = folder / LAYOUT.fast
     fast.mkdir(parents=True)
-    for name in ("encoder.onnx", "tokenizer.json"):
-        shutil.copyfile(encoder / name, fast / name)  # byte for byte: an encoder that did not change stays the same file
+    shutil.copyfile(encoder / "tokenizer.json", fast / "tokenizer.json")
+    if vectors is None:
+        shutil.copyfile(encoder / "encoder.onnx", fast / "encoder.onnx")  # byte for byte: what did not change stays the same file
+    else:
+        onnx.save(encoders.static_onnx(vectors, dict(facts["encoder"])), str(fast / "encoder.onnx"))
     for name, graph in heads.items():
         onnx.save(graph, str(folder / HEADS[name]))
 

@@ -16,16 +16,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from classifier import signals as signal_table
-from classifier.bundle import LAYOUT, find
+from classifier.bundle import find
 from classifier.encoder import StaticEncoder
-from classifier.router import MODELS
-from training import evaluate, fit, staging
+from training import encoders, evaluate, fit, staging
 from training.calibrate import Calibration, fit_calibration, prior_weights
 from training.dataset import TIERS, Example, held_out, read, targets_of, text_key
 from training.export import head_onnx
-from training.heads import FAMILIES, Linear, Trees
+from training.heads import FAMILIES, PerBasis, Trees, make
 from training.risk import Risk, control
 
 Row = dict[str, Any]
@@ -80,6 +80,14 @@ POOLS = {
 }
 
 
+FILLERS = {
+    "politeness": [["Please:", ""], ["", "Thank you!"]],
+    "signature": ["Best, Ada", "Sent from my phone"],
+    "small_talk": ["Good morning!", "It rains again."],
+    "steering": ["Use the largest model.", "Any model will do."],
+}
+
+
 def write_rows(file: Path, rows: Sequence[Row]) -> Path:
     """``rows`` as JSONL."""
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -89,11 +97,8 @@ def write_rows(file: Path, rows: Sequence[Row]) -> Path:
 
 @pytest.fixture(name="encoder_folder", scope="session")
 def _encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the current bundle's encoder."""
-    folder = tmp_path_factory.mktemp("encoder")
-    for name in (LAYOUT.encoder, LAYOUT.tokenizer):
-        shutil.copyfile(find(MODELS) / name, folder / Path(name).name)
-    return folder
+    """A copy of the encoder that training starts from."""
+    return Path(shutil.copytree(fit.ENCODER, tmp_path_factory.mktemp("encoder") / "static"))
 
 
 @pytest.fixture(name="tiny_prompts", scope="session")
@@ -121,6 +126,12 @@ def _tiny_outcomes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def few_trees(seed: int) -> PerBasis:
+    """As many as so few rows need."""
+    few = partial(Trees, seed, iterations=20)
+    return PerBasis(few, few)
+
+
 def resample_seldom(patch: pytest.MonkeyPatch) -> None:
     """Intervals from few resamples: they take nearly all of a tiny evaluation's time, and their width is tested elsewhere."""
     figure = evaluate._figure
@@ -135,15 +146,24 @@ def _few_resamples() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(name="fillers", scope="session")
+def _fillers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Texts to dress copies of prompts with."""
+    file = tmp_path_factory.mktemp("augment") / "fillers.json"
+    file.write_text(json.dumps(FILLERS), encoding="utf-8")
+    return file
+
+
 @pytest.fixture(name="train", scope="session")
-def _train(encoder_folder: Path) -> Training:
+def _train(encoder_folder: Path, fillers: Path) -> Training:
     """Run ``python -m training.fit`` with the heads named; (exit code, what it printed)."""
 
     def train(models: Path, prompts: Path, *arguments: str, heads: str = "linear") -> tuple[int, str]:
         printed = io.StringIO()
         common = ["--prompts", str(prompts), "--encoder", str(encoder_folder), "--models", str(models), "--heads", heads]
+        common += ["--augment", str(fillers)]
         with redirect_stdout(printed), pytest.MonkeyPatch.context() as patch:
-            patch.setitem(FAMILIES, "trees", partial(Trees, iterations=20))  # as many as so few rows need
+            patch.setitem(FAMILIES, "trees", few_trees)
             resample_seldom(patch)
             patch.setenv("COLUMNS", "1000")  # no line is folded
             code = fit.main([*common, *arguments])
@@ -178,9 +198,10 @@ def _make_bundle(encoder_folder: Path) -> MakeBundle:
         labels: Sequence[int] | None = None,
         risk_bound_held: bool = True,
         promote: bool = True,
+        vectors: NDArray[np.float32] | None = None,
     ) -> Path:
         encoder = StaticEncoder(encoder_folder)
-        features = fit.features_of(examples, encoder)
+        features = fit.features_of(examples, encoder, encoders.read(encoder_folder))
         targets = targets_of(examples)
         known = [example.label or 0 for example in examples] if labels is None else list(labels)
         if labels is not None:
@@ -189,12 +210,13 @@ def _make_bundle(encoder_folder: Path) -> MakeBundle:
         weights = prior_weights(known, prior)
         learned = targets.copy()
         learned[:, -1] = np.nan
-        head = Linear(0).fit(features, learned, np.ones(len(examples)))
+        head = make("linear", 0).fit(features, learned, np.ones(len(examples)))
         calibration: Calibration = fit_calibration(head.logits(features), targets, weights, top_is_certain=True)
         risk: Risk = control(np.zeros((len(known), len(tiers))), known, prior)
         staged = staging.write(
             models,
             encoder=encoder_folder,
+            vectors=vectors,
             heads={"rubric": head_onnx(head, calibration, basis=0, n_signals=len(signal_table.NAMES), dim=encoder.dim)},
             tiers=tiers,
             prior=prior,

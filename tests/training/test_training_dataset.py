@@ -1,9 +1,10 @@
-"""Rows -> examples: targets, pools, splits, and what is refused."""
+"""Rows -> examples: targets, pools, splits, labels that stand apart from their texts, and what is refused."""
 
 import hashlib
 import json
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classifier import from_messages, from_text
-from training.dataset import DataError, Example, digest, fold_of, held_out, read, targets_of, text_key
+from training.dataset import (
+    COLLECTIONS,
+    DataError,
+    Example,
+    base_texts,
+    digest,
+    fold_of,
+    held_out,
+    join,
+    read,
+    rows_of,
+    targets_of,
+    text_key,
+)
 
 Row = dict[str, Any]
 
@@ -120,17 +134,29 @@ def test_a_row_says_more_where_it_wants_to(tmp_path: Path) -> None:
     """Every optional entry arrives; messages are read as requests are."""
     messages = [{"role": "user", "content": "hello there, my printer is on fire"}]
     entries = {"group": "g", "source": "s", "weight": 2, "split": "test", "task": "debug", "style": "terse", "language": "en"}
+    entries["category"] = "c"
     example = read_one(tmp_path, {"id": 7, "messages": messages, "system": "be brief", "tier": "large", **entries})
     prompt = from_messages(messages, system="be brief")
-    assert example == Example("7", "g", "s", prompt, (0, 0, 1), 2, "test", 2.0, "debug", "terse", "en")
+    assert example == Example("7", "g", "s", prompt, (0, 0, 1), 2, "test", 2.0, "debug", "terse", "en", category="c")
 
 
 def test_a_row_that_says_little_has_defaults(tmp_path: Path) -> None:
     """Source is the file's name, group the digest of the text, weight 1."""
     example = read_one(tmp_path, {"id": "1", "prompt": "hi there", "tier": "small"}, name="mine.jsonl")
     assert (example.source, example.group, example.weight) == ("mine", text_key("hi there"), 1.0)
-    assert (example.task, example.style, example.language) == (None, None, None)
+    assert (example.task, example.style, example.language, example.category) == (None, None, None, None)
     assert example.prompt == from_text("hi there")
+
+
+@pytest.mark.parametrize(
+    ("source", "category", "stratum"),
+    [(COLLECTIONS[0], "algebra", f"{COLLECTIONS[0]}/algebra"), (COLLECTIONS[0], None, COLLECTIONS[0]), ("quiz", "algebra", "quiz")],
+    ids=["a collection", "a row that does not say", "a plain source"],
+)
+def test_figures_of_a_collection_are_taken_within_its_categories(tmp_path: Path, source: str, category: str | None, stratum: str) -> None:
+    """It is many data sets under one name; elsewhere a category is a mere remark."""
+    example = read_one(tmp_path, row(source=source, **({} if category is None else {"category": category})))
+    assert (example.source, example.stratum) == (source, stratum)
 
 
 def test_equal_conversations_share_a_group_and_others_do_not(tmp_path: Path) -> None:
@@ -278,6 +304,7 @@ BAD_ROWS: list[tuple[Row, str, str, str]] = [
     ({"task": 3}, "task", "int", "a string"),
     ({"style": {}}, "style", "dict", "a string"),
     ({"language": True}, "language", "bool", "a string"),
+    ({"category": 3}, "category", "int", "a string"),
     ({"split": "validation"}, "split", "'validation'", "train or test"),
     ({"weight": 0}, "weight", "0", "a number above 0"),
     ({"weight": -1.5}, "weight", "-1.5", "a number above 0"),
@@ -418,3 +445,205 @@ def test_a_digest_names_every_file_that_is_read(tmp_path: Path) -> None:
         "mine/test/two.jsonl": {"sha256": hashlib.sha256(two.read_bytes()).hexdigest(), "rows": 1},
     }
     assert digest(one) == {"mine/one.jsonl": digest(folder)["mine/one.jsonl"]}
+
+
+# lines
+
+
+def test_rows_come_with_the_number_of_their_line(tmp_path: Path) -> None:
+    """As an editor counts, blank lines included."""
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"a": 1}\n\n{"b": [2]}\n', encoding="utf-8")
+    assert list(rows_of(file)) == [(1, {"a": 1}), (3, {"b": [2]})]
+
+
+def test_an_empty_file_has_no_rows(tmp_path: Path) -> None:
+    """Nor has one of blank lines."""
+    file = tmp_path / "rows.jsonl"
+    for content in ("", "\n \n"):
+        file.write_text(content, encoding="utf-8")
+        assert list(rows_of(file)) == []
+
+
+def test_a_broken_line_is_refused_once_it_is_reached(tmp_path: Path) -> None:
+    """With its place; the rows before it were good."""
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"a": 1}\n{"a": \n', encoding="utf-8")
+    rows = rows_of(file)
+    assert next(rows) == (1, {"a": 1})
+    with pytest.raises(DataError, match=r"rows\.jsonl:2: line: found no JSON \(JSONDecodeError\), expected one JSON object a line"):
+        next(rows)
+
+
+# labels by id, texts elsewhere
+
+TEXTS = [{"id": name, "prompt": f"What is number {name}?", "source": "elsewhere", "votes": 3} for name in ("1", "2", "3")]
+
+
+def joined(folder: Path, labels: Sequence[Row], texts: Sequence[Row] = TEXTS) -> list[Example]:
+    """What labels and texts make together."""
+    return join(write(folder / "readers.jsonl", labels), write(folder / "texts" / "texts.jsonl", texts))
+
+
+def not_joined(folder: Path, labels: Sequence[Row], texts: Sequence[Row] = TEXTS) -> DataError:
+    """The error that joining them raises."""
+    with pytest.raises(DataError) as raised:
+        joined(folder, labels, texts)
+    return raised.value
+
+
+def test_a_label_finds_its_text_by_id(tmp_path: Path) -> None:
+    """In the order of the labels; a text without a label is passed over."""
+    examples = joined(tmp_path, [{"id": "3", "tier": "large"}, {"id": "1", "tier": "small"}])
+    assert [(example.id, example.text, example.label) for example in examples] == [
+        ("3", "What is number 3?", 2),
+        ("1", "What is number 1?", 0),
+    ]
+
+
+def test_a_joined_row_is_what_it_would_be_in_one_file(tmp_path: Path) -> None:
+    """Prompt, targets, group, split and, of a reader neither sure nor doubtful, weight: as where the text stands beside its label."""
+    (together,) = read([write(tmp_path / "readers.jsonl", [row("2", tier="medium", task="debug")])])
+    assert joined(tmp_path, [{"id": "2", "tier": "medium", "task": "debug", "sure": 2}]) == [together]
+
+
+def test_the_source_is_the_file_of_the_labels(tmp_path: Path) -> None:
+    """Who labelled is what sets them apart, not where the texts are from."""
+    (example,) = joined(tmp_path, [{"id": "1", "tier": "small"}])
+    assert example.source == "readers"
+
+
+def test_votes_are_joined_too(tmp_path: Path) -> None:
+    """They give shares as they do in one file."""
+    (example,) = joined(tmp_path, [{"id": "1", "votes": {"small": 1, "medium": 2, "large": 1}}])
+    assert (example.targets, example.label) == ((0.25, 0.75, 1.0), 1)
+
+
+@pytest.mark.parametrize(("sure", "weight"), [({}, 1), ({"sure": 3}, 1.5), ({"sure": 2}, 1), ({"sure": 1.5}, 0.75), ({"sure": 1}, 0.5)])
+def test_a_doubtful_label_weighs_less(tmp_path: Path, sure: Row, weight: float) -> None:
+    """Half of a prompt where the reader was not sure at all, half as much again where he was; who does not say is in between."""
+    (example,) = joined(tmp_path, [{"id": "1", "tier": "small", **sure}])
+    assert example.weight == pytest.approx(weight)
+
+
+@settings(deadline=None, max_examples=40)
+@given(sure=st.floats(1, 3))
+def test_doubt_changes_nothing_but_the_weight(sure: float) -> None:
+    """Which grows with how sure the reader was."""
+    with tempfile.TemporaryDirectory() as folder:
+        (certain,) = joined(Path(folder), [{"id": "1", "tier": "large"}])
+        (doubtful,) = joined(Path(folder), [{"id": "1", "tier": "large", "sure": sure}])
+    assert doubtful.weight == pytest.approx(sure / 2)
+    assert replace(doubtful, weight=certain.weight) == certain
+
+
+def test_labels_may_be_of_other_tiers(tmp_path: Path) -> None:
+    """The order of the tiers given is the order of the targets."""
+    labels = write(tmp_path / "readers.jsonl", [{"id": "1", "tier": "dear"}])
+    (example,) = join(labels, write(tmp_path / "texts.jsonl", TEXTS), ("cheap", "dear"))
+    assert example.targets == (0, 1)
+
+
+@pytest.mark.parametrize(("entries", "found"), [({"id": "9"}, "'9'"), ({}, "None"), ({"id": ""}, "''")], ids=["unknown", "none", "empty"])
+def test_a_label_without_a_text_is_refused_with_its_place(tmp_path: Path, entries: Row, found: str) -> None:
+    """The error names the line of the label, and where texts were looked for."""
+    error = not_joined(tmp_path, [{"id": "1", "tier": "small"}, {"tier": "small", **entries}])
+    assert (error.file, error.line, error.field, error.found) == (tmp_path / "readers.jsonl", 2, "id", found)
+    assert error.expected == f"the id of a row of {tmp_path / 'texts' / 'texts.jsonl'}"
+
+
+@pytest.mark.parametrize("sure", [0, 0.99, 3.01, -1, "3", True, None, [], float("nan"), float("inf")])
+def test_a_reader_cannot_be_surer_than_sure(tmp_path: Path, sure: Any) -> None:
+    """Nor less than not at all; the error names the line of the label."""
+    error = not_joined(tmp_path, [{"id": "1", "tier": "small"}, {"id": "2", "tier": "small", "sure": sure}])
+    assert (error.file, error.line, error.field) == (tmp_path / "readers.jsonl", 2, "sure")
+    assert (error.found, error.expected) == (repr(sure), "a number from 1 to 3")
+
+
+@pytest.mark.parametrize(
+    ("label", "field"),
+    [({}, "tier"), ({"tier": "huge"}, "tier"), ({"votes": {"small": 0}}, "votes"), ({"tier": "small", "votes": {"small": 1}}, "tier")],
+    ids=["no label", "unknown tier", "no votes", "both"],
+)
+def test_a_malformed_label_without_text_is_refused_as_any(tmp_path: Path, label: Row, field: str) -> None:
+    """With the line of the label."""
+    error = not_joined(tmp_path, [{"id": "1", "tier": "small"}, {"id": "2", **label}])
+    assert (error.file, error.line, error.field) == (tmp_path / "readers.jsonl", 2, field)
+
+
+def test_a_label_finds_its_text_whether_ids_are_numbers_or_names(tmp_path: Path) -> None:
+    """1 and "1" are the same id here too."""
+    (example,) = joined(tmp_path, [{"id": 2, "tier": "small"}])
+    (other,) = joined(tmp_path, [{"id": "7", "tier": "small"}], [{"id": 7, "prompt": "What is number 2?"}])
+    assert (example.id, example.text) == ("2", "What is number 2?")
+    assert (other.id, other.text) == ("7", "What is number 2?")
+
+
+@pytest.mark.parametrize("again", ["1", 1], ids=["a name", "a number"])
+def test_a_text_whose_id_stands_twice_is_refused_with_its_place(tmp_path: Path, again: object) -> None:
+    """Which one the label is of, nobody could say."""
+    error = not_joined(tmp_path, [{"id": "2", "tier": "small"}], [*TEXTS, {"id": again, "prompt": "Another"}])
+    assert (error.file, error.line, error.field) == (tmp_path / "texts" / "texts.jsonl", 4, "id")
+    assert (error.found, error.expected) == (repr(again), "an id that stands once")
+
+
+@pytest.mark.parametrize("again", ["1", 1], ids=["a name", "a number"])
+def test_a_label_whose_id_stands_twice_is_refused_with_its_place(tmp_path: Path, again: object) -> None:
+    """As in one file."""
+    error = not_joined(tmp_path, [{"id": "1", "tier": "small"}, {"id": again, "tier": "large"}])
+    assert (error.file, error.line, error.field, error.found) == (tmp_path / "readers.jsonl", 2, "id", "'1'")
+    assert error.expected == "an id that stands once in the source readers"
+
+
+def test_joined_rows_of_a_group_stand_on_one_side(tmp_path: Path) -> None:
+    """As in one file; the error names the line of the second label."""
+    labels = [{"id": "1", "tier": "small", "group": "g", "split": "train"}, {"id": "2", "tier": "small", "group": "g", "split": "test"}]
+    error = not_joined(tmp_path, labels)
+    assert (error.file, error.line, error.field) == (tmp_path / "readers.jsonl", 2, "group")
+
+
+def test_a_text_that_is_no_plain_prompt_cannot_be_joined(tmp_path: Path) -> None:
+    """Nothing else is looked for there."""
+    texts = [{"id": "1", "messages": [{"role": "user", "content": "hello"}]}]
+    assert not_joined(tmp_path, [{"id": "1", "tier": "small"}], texts).field == "prompt"
+
+
+@pytest.mark.parametrize("name", ["readers.jsonl", "texts.jsonl"])
+def test_labels_and_texts_must_be_there(tmp_path: Path, name: str) -> None:
+    """The error names the one that is not."""
+    labels, texts = write(tmp_path / "readers.jsonl", []), write(tmp_path / "texts.jsonl", TEXTS)
+    (tmp_path / name).unlink()
+    with pytest.raises(DataError) as raised:
+        join(labels, texts)
+    assert (raised.value.file, raised.value.found) == (tmp_path / name, "FileNotFoundError")
+
+
+# the texts that behaviour is tried on
+
+
+def test_base_texts_are_the_plain_prompts_below_test(tmp_path: Path) -> None:
+    """By id, as they were written, at any depth; conversations are passed over, and so is what is trained on."""
+    conversation = {"id": "3", "messages": [{"role": "user", "content": "hello"}], "tier": "small"}
+    write(tmp_path / "test" / "a.jsonl", [row("1", prompt="  Why?  "), conversation])
+    write(tmp_path / "more" / "test" / "b.jsonl", [row("2")])
+    write(tmp_path / "rows.jsonl", [row("4"), row("5", split="test")])
+    assert base_texts([tmp_path]) == {"1": "  Why?  ", "2": "What is number 2?"}
+
+
+@pytest.mark.parametrize("prompt", [None, 3, ["x"], {}])
+def test_a_prompt_that_is_no_string_is_no_base_text(tmp_path: Path, prompt: object) -> None:
+    """What is wrong with such a row, reading says."""
+    write(tmp_path / "test" / "a.jsonl", [row("1", prompt=prompt), row("2")])
+    assert base_texts([tmp_path]) == {"2": "What is number 2?"}
+
+
+def test_base_texts_are_found_in_files_that_are_named_themselves(tmp_path: Path) -> None:
+    """As rows are."""
+    below, beside = write(tmp_path / "test" / "a.jsonl", [row("1")]), write(tmp_path / "b.jsonl", [row("2")])
+    assert base_texts([below, beside]) == {"1": "What is number 1?"}
+
+
+def test_without_a_folder_of_tests_there_are_no_base_texts(tmp_path: Path) -> None:
+    """Nor without any path."""
+    write(tmp_path / "rows.jsonl", [row("1", split="test")])
+    assert base_texts([tmp_path]) == base_texts([]) == {}

@@ -15,14 +15,17 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
+from onnx import TensorProto, helper
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
 from classifier.encoder import StaticEncoder
+from classifier.errors import BundleError
 from training import encoders
-from training.encoders import StaticTable, distill, static_onnx, write
+from training.encoders import StaticTable, distill, read, rounded, static_onnx, write
 
 Vectors = NDArray[np.float32]
 
@@ -86,10 +89,8 @@ def test_a_word_is_its_row_at_length_one(encoder: StaticEncoder, vectors: Vector
 @given(rows=st.lists(st.integers(1, 4), min_size=1, max_size=12))
 def test_a_text_is_the_normalised_sum_of_its_words(encoder: StaticEncoder, vectors: Vectors, rows: list[int]) -> None:
     """Against numpy on the table as it is stored, to the last bits."""
-    scale = np.abs(vectors).max(axis=1, keepdims=True) / np.float32(127)
-    stored = np.rint(vectors / scale).astype(np.float32) * scale
     (found,) = encoder.encode([" ".join(WORDS[row] for row in rows)])
-    np.testing.assert_allclose(found, expected(stored, rows), atol=1e-6)
+    np.testing.assert_allclose(found, expected(rounded(vectors), rows), atol=1e-6)
     assert np.linalg.norm(found) == pytest.approx(1, abs=1e-5)
 
 
@@ -111,6 +112,52 @@ def test_the_table_is_stored_as_int8_with_a_scale_a_row(vectors: Vectors) -> Non
     assert stored["table"].dtype == np.int8
     assert stored["scale"].shape == (5, 1)
     np.testing.assert_array_equal(np.abs(stored["table"].astype(int)).max(axis=1), [127] * 5)
+
+
+TABLES = arrays(np.float32, array_shapes(min_dims=2, max_dims=2), elements=st.floats(-1e6, 1e6, width=32, allow_subnormal=False))
+
+
+@settings(deadline=None, max_examples=100)
+@given(values=TABLES)
+def test_rounding_moves_an_entry_by_half_a_step_at_most(values: Vectors) -> None:
+    """A step is a 127th of the largest entry of the row."""
+    step = np.maximum(np.abs(values).max(axis=1, keepdims=True), 1e-12) / 127
+    assert np.all(np.abs(rounded(values) - values) <= step * 0.5001)
+    assert rounded(values).dtype == np.float32
+
+
+def test_rounding_by_hand() -> None:
+    """Of 127 steps of 2: 254 is the last, 3.2 lies nearer to 4 than to 2, and 0.9 is nothing."""
+    np.testing.assert_array_equal(rounded(np.array([[254, 3.2, -0.9]], np.float32)), [[254, 4, 0]])
+
+
+@settings(deadline=None, max_examples=100)
+@given(values=TABLES)
+def test_a_table_is_read_as_it_was_rounded(values: Vectors, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """To the last bit: what training tunes is what the file holds."""
+    folder = tmp_path_factory.mktemp("table")
+    onnx.save(static_onnx(values, {}), str(folder / "encoder.onnx"))
+    np.testing.assert_array_equal(read(folder), rounded(values))
+
+
+def test_a_rounded_table_stays_as_it_is(vectors: Vectors) -> None:
+    """Writing what was read changes nothing."""
+    np.testing.assert_array_equal(rounded(rounded(vectors)), rounded(vectors))
+
+
+def test_the_encoder_that_is_read_is_the_one_that_serves(encoder: StaticEncoder, tmp_path: Path, vectors: Vectors) -> None:
+    """Sums of the vectors read, at length 1, are its embeddings."""
+    write(table(vectors), tmp_path)
+    np.testing.assert_allclose(encoder.encode(["red blue blue"])[0], expected(read(tmp_path), [1, 3, 3]), atol=1e-6)
+
+
+def test_an_encoder_of_another_kind_is_refused(tmp_path: Path) -> None:
+    """A graph without a table, such as a transformer's, has no vectors to tune; what is missing is named."""
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 2]) for name in ("x", "embedding")]
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["embedding"])], "other", value[:1], value[1:])
+    onnx.save(helper.make_model(graph), str(tmp_path / "encoder.onnx"))
+    with pytest.raises(BundleError, match=r"encoder\.onnx: found no initialisers table and scale, expected an encoder as training"):
+        read(tmp_path)
 
 
 def test_where_it_comes_from_travels_in_the_graph(encoder: StaticEncoder) -> None:

@@ -3,17 +3,31 @@
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from classifier import Router, from_text
 from classifier.errors import BundleError
-from training.dataset import Example, read
-from training.evaluate import ZEBRA, Scored, evaluate, labelled_figures, main, outcome_figures, score, table
+from training.behaviour import Case
+from training.dataset import COLLECTIONS, DataError, Example, join, read
+from training.evaluate import (
+    ZEBRA,
+    Scored,
+    behaviour_cases,
+    behaviour_figures,
+    evaluate,
+    labelled_figures,
+    main,
+    outcome_figures,
+    score,
+    table,
+)
 from training.metrics import reprior, soft_auc
 
 pytest_plugins = ("tests.training.fixtures_of_training",)
@@ -24,6 +38,13 @@ Matrix = NDArray[np.float64]
 TIERS = ("small", "medium", "large")
 PRIOR = (0.6, 0.3, 0.1)
 UNKNOWN = float("nan")
+
+
+def write_rows(file: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    """``rows`` as JSONL."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return file
 
 
 def labelled(name: str, label: int, text: str = "What is this?", **facets: str) -> Example:
@@ -177,6 +198,43 @@ def test_keywords_are_given_their_best_thresholds() -> None:
     assert baselines["auc"]["keywords"] == {"up_to_0": 1, "up_to_1": 1}
 
 
+WORDS = ("greet", "fix", "plan")
+
+
+def in_words(n: int, order: Sequence[int] = (0, 1, 2)) -> list[Example]:
+    """``n`` rows a tier, each tier with a word of its own; ``order`` says which."""
+    return [labelled(f"{tier}-{index}", tier, f"{WORDS[order[tier]]} it") for tier in range(3) for index in range(n)]
+
+
+def baselines_of(examples: list[Example], train: Sequence[Example]) -> dict[str, Any]:
+    """The baselines beside a router that always says the cheapest."""
+    found: dict[str, Any] = labelled_figures(scored(examples, [0] * len(examples)), PRIOR, train=train)["baselines"]
+    return found
+
+
+def test_a_bag_of_words_is_learned_from_the_training_rows() -> None:
+    """What wording gives away there it gives away here; learned from rows that say otherwise, it is wrong."""
+    examples = in_words(5)
+    for order, right in (((0, 1, 2), 1), ((1, 2, 0), 0)):
+        assert baselines_of(examples, in_words(20, order))["balanced"]["bag_of_words"]["exact"] == right
+    assert baselines_of(examples, in_words(20))["auc"]["bag_of_words"] == {"up_to_0": 1, "up_to_1": 1}
+
+
+def test_a_bag_of_words_that_knows_nothing_follows_the_shares_of_traffic() -> None:
+    """Of words that it never saw the stated prior decides."""
+    examples = [labelled(str(tier), tier, "zebra") for tier in range(3)]
+    assert baselines_of(examples, in_words(20))["stated"]["bag_of_words"]["exact"] == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize("tiers", [(), (0, 1), (2,)])
+def test_without_training_rows_of_every_tier_there_is_no_bag_of_words(six: list[Example], tiers: tuple[int, ...]) -> None:
+    """Outcomes are none: they have no label."""
+    train = [example for example in in_words(20) if example.label in tiers]
+    found = baselines_of(six, [*train, *(measured(str(index), (0.5, 0.5, 0.5), "plan it") for index in range(20))])
+    assert not any("bag_of_words" in part for part in found.values())
+    assert found["balanced"].keys() == baselines_of(six, [])["balanced"].keys()
+
+
 # outcomes
 
 
@@ -207,6 +265,16 @@ def test_outcomes_are_ranked_in_the_pool_and_within_sources(outcomes: dict[str, 
     assert ranking == pytest.approx({"pooled": pooled, "within_source": 0.5, "within_source_without_zebra": 0.75})
 
 
+def test_a_collection_is_ranked_within_its_parts() -> None:
+    """And counts as one source: its parts are ranked rightly and wrongly, the other source rightly."""
+    parts = [replace(measured(str(at), (at % 2,), "x" * (at + 1), COLLECTIONS[0]), category="ab"[at // 2]) for at in range(4)]
+    examples = [*parts, measured("4", (0,), "x", "quiz"), measured("5", (1,), "x", "quiz")]
+    logits = np.array([[0.0], [1], [1], [0], [0], [1]])
+    figures = outcome_figures(examples, logits, expit(logits), ("cheap",))
+    assert figures["sources"] == {f"{COLLECTIONS[0]}/a": 2, f"{COLLECTIONS[0]}/b": 2, "quiz": 2}
+    assert figures["cheap"]["auc"]["within_source"]["value"] == pytest.approx((0.5 + 1) / 2)
+
+
 def test_what_nobody_measured_does_not_count(outcomes: dict[str, Any]) -> None:
     """The dear tier is ranked over the first two rows: positives 1/2 and 9/10, negatives 1/2 and 1/10."""
     assert outcomes["dear"]["auc"]["pooled"]["value"] == pytest.approx((0.5 * 0.25 + 0.9 * 0.55) / (1.4 * 0.6))
@@ -225,6 +293,33 @@ def test_outcomes_are_calibrated_at_their_own_calibration(outcomes: dict[str, An
     """By the sufficiency given: exact for the cheap tier, off by .4 and .1 for the dear one."""
     assert outcomes["cheap"]["calibration"]["ece"] == pytest.approx(0)
     assert outcomes["dear"]["calibration"]["ece"] == pytest.approx(0.25)
+
+
+# behaviour, by hand
+
+
+RESULTS = {"invariance": {"typos": [True, False], "casing": [True, True, True, False]}, "mft": {"small": [True] * 4}}
+
+
+def test_behaviour_is_the_share_of_cases_that_pass() -> None:
+    """Of a suite over all its cases, however they are spread over its kinds, and of each kind."""
+    figures = behaviour_figures(RESULTS)
+    assert {suite: (part["n"], part["rate"]["value"]) for suite, part in figures.items()} == {"invariance": (6, 4 / 6), "mft": (4, 1)}
+    assert figures["invariance"]["kinds"] == {"typos": {"n": 2, "rate": 0.5}, "casing": {"n": 4, "rate": 0.75}}
+
+
+def test_the_rate_of_a_suite_carries_its_interval() -> None:
+    """A wide one where cases are few, none where all pass, and the same for the same seed."""
+    rate = behaviour_figures(RESULTS)["invariance"]["rate"]
+    assert 0 < rate["low"] < rate["value"] < rate["high"] <= 1
+    assert behaviour_figures(RESULTS)["mft"]["rate"] == {"value": 1, "low": 1, "high": 1}
+    many = {"invariance": {"typos": [True, False] * 50}}
+    assert behaviour_figures(many, seed=0) == behaviour_figures(many, seed=0) != behaviour_figures(many, seed=1)
+
+
+def test_no_suite_has_no_figures() -> None:
+    """Bundles that were not tried have no part for it."""
+    assert behaviour_figures({}) == {}
 
 
 # a bundle
@@ -262,6 +357,20 @@ def test_evaluation_has_a_part_for_each_kind_of_row(
     assert result.keys() == {"bundle", "tiers", "path", "labelled", "outcomes"}
     assert (result["bundle"], result["labelled"]["n"], result["outcomes"]["n"]) == (tiny_router.manifest.version, 30, 30)
     assert "outcomes" not in evaluate(tiny_router, trained_bundle, tiny_examples[::8])
+
+
+def test_evaluation_has_a_part_for_behaviour_where_there_are_cases(
+    tiny_router: Router, trained_bundle: Path, tiny_examples: list[Example]
+) -> None:
+    """A prompt compared with itself always passes, one that must get every tier passes once."""
+    text = "What is the capital of France?"
+    cases = [Case("invariance", "same", text, text), *(Case("mft", "each", text, tier=tier) for tier in TIERS)]
+    result = evaluate(tiny_router, trained_bundle, tiny_examples[::8], cases=cases)
+    assert result["behaviour"]["invariance"]["kinds"] == {"same": {"n": 1, "rate": 1}}
+    assert result["behaviour"]["mft"]["kinds"] == {"each": {"n": 3, "rate": pytest.approx(1 / 3)}}
+    shown = table(result)
+    assert "behaviour invariance 1.000 [1.000, 1.000] of 1 pass (same 1.00)" in shown
+    assert "of 3 pass (each 0.33)" in shown
 
 
 def test_evaluation_is_the_same_twice(tiny_router: Router, trained_bundle: Path, tiny_examples: list[Example]) -> None:
@@ -314,6 +423,16 @@ def test_the_command_evaluates_the_split_that_is_asked_for(
     assert counts["all"] == 240 == counts["test"] + counts["train"]
 
 
+def test_the_bag_of_words_learns_from_the_training_rows_of_the_data(
+    trained_bundle: Path, tiny_prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where test rows are evaluated; it would know by heart what it is judged on otherwise."""
+    for split, learned in (("test", True), ("train", False), ("all", False)):
+        figures = figures_of(tmp_path, "--bundle", str(trained_bundle), "--data", str(tiny_prompts), "--split", split)
+        assert ("bag_of_words" in figures["labelled"]["baselines"]["balanced"]) is learned
+        assert ("bag_of_words" in capsys.readouterr().out) is learned
+
+
 def test_the_table_shows_baselines_and_calibration(trained_bundle: Path) -> None:
     """The honest company of every figure."""
     shown = table(json.loads((trained_bundle / "metrics.json").read_text(encoding="utf-8")))
@@ -350,3 +469,164 @@ def test_a_bundle_that_must_not_serve_is_not_evaluated(
     (broken / "policy.json").write_text("{}", encoding="utf-8")
     assert main(["--bundle", str(broken), "--data", str(tiny_prompts)]) == 1
     assert "policy.json: found sha256" in capsys.readouterr().err
+
+
+# the command, on labels that stand apart from their texts
+
+
+@pytest.fixture(name="labels", scope="module")
+def _labels(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """(labels, texts): nine rows of which every tier has three, all for training or testing as their hash decides."""
+    folder = tmp_path_factory.mktemp("labels")
+    rows = [{"id": index, "tier": TIERS[index % 3], "sure": 1 + index % 3} for index in range(9)]
+    texts = [{"id": index, "prompt": f"Question {index} of a reader"} for index in range(12)]
+    return str(write_rows(folder / "readers.jsonl", rows)), str(write_rows(folder / "texts.jsonl", texts))
+
+
+def figures_of(tmp_path: Path, *arguments: str) -> dict[str, Any]:
+    """What the command writes that ends well."""
+    file = tmp_path / "figures.json"
+    assert main([*arguments, "--json", str(file)]) == 0
+    figures: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return figures
+
+
+def test_the_command_evaluates_labels_by_id(trained_bundle: Path, labels: tuple[str, str], tmp_path: Path) -> None:
+    """Without other data, and without the texts that nobody labelled."""
+    figures = figures_of(tmp_path, "--bundle", str(trained_bundle), "--labels", *labels, "--split", "all")
+    assert (figures["labelled"]["n"], figures["labelled"]["n_by_tier"]) == (9, [3, 3, 3])
+    assert "behaviour" not in figures
+
+
+def test_the_command_evaluates_labels_and_data_together(
+    trained_bundle: Path, tiny_prompts: Path, labels: tuple[str, str], tmp_path: Path
+) -> None:
+    """As many pairs of files as are given."""
+    common = ["--bundle", str(trained_bundle), "--data", str(tiny_prompts), "--split", "all", "--labels", *labels]
+    assert figures_of(tmp_path, *common)["labelled"]["n"] == 240 + 9
+    more = write_rows(tmp_path / "more.jsonl", [{"id": index, "tier": "small"} for index in (9, 10)])
+    assert figures_of(tmp_path, *common, "--labels", str(more), labels[1])["labelled"]["n"] == 240 + 9 + 2
+
+
+def test_labels_are_of_a_split_as_other_rows_are(trained_bundle: Path, tiny_prompts: Path, labels: tuple[str, str], tmp_path: Path) -> None:
+    """The hash of their text decides."""
+    common = ["--bundle", str(trained_bundle), "--data", str(tiny_prompts), "--labels", *labels]
+    counts = {split: figures_of(tmp_path, *common, "--split", split)["labelled"]["n"] for split in ("test", "train")}
+    held = sum(example.split == "test" for example in join(Path(labels[0]), Path(labels[1])))
+    assert 0 < held < 9
+    assert counts["test"] == held + sum(example.split == "test" for example in read([tiny_prompts]))
+    assert counts["train"] == 240 + 9 - counts["test"]
+
+
+def test_a_label_without_a_text_ends_the_command_with_its_place(
+    trained_bundle: Path, labels: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 1 and one line that names it."""
+    mine = write_rows(tmp_path / "mine.jsonl", [{"id": "nobody", "tier": "small"}])
+    assert main(["--bundle", str(trained_bundle), "--labels", str(mine), labels[1]]) == 1
+    assert f"{mine}:1: id: found 'nobody', expected the id of a row of {labels[1]}" in capsys.readouterr().err
+
+
+def test_labels_without_rows_of_the_split_end_the_command(
+    trained_bundle: Path, labels: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The files are named."""
+    mine = write_rows(tmp_path / "mine.jsonl", [{"id": 1, "tier": "small", "split": "train"}])
+    assert main(["--bundle", str(trained_bundle), "--labels", str(mine), labels[1]]) == 1
+    assert f"no rows of split test in {mine}" in capsys.readouterr().err
+
+
+def test_without_data_and_labels_there_is_nothing_to_evaluate(trained_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 1, and what is missing."""
+    assert main(["--bundle", str(trained_bundle)]) == 1
+    assert "found neither --data nor --labels, expected rows to evaluate on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", [["readers.jsonl"], ["readers.jsonl", "texts.jsonl", "more.jsonl"]], ids=["one file", "three files"])
+def test_labels_are_a_pair_of_files(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Argparse says so, with the usage."""
+    with pytest.raises(SystemExit) as ended:
+        main(["--labels", *given])
+    assert ended.value.code == 2
+    assert "usage: python -m training.evaluate" in capsys.readouterr().err
+
+
+# the command, and behaviour
+
+
+@pytest.fixture(name="held_out_prompts", scope="module")
+def _held_out_prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of prompts with three below test/."""
+    folder = tmp_path_factory.mktemp("held") / "prompts"
+    texts = ("What is the capital of Peru?", "Write unit tests for the basket.", "Plan the whole architecture of a bank.")
+    write_rows(folder / "test" / "t.jsonl", [{"id": f"t{at}", "prompt": text, "tier": TIERS[at]} for at, text in enumerate(texts)])
+    return folder
+
+
+@pytest.fixture(name="suite", scope="module")
+def _suite(fillers: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A behavioural suite on those three."""
+    folder = tmp_path_factory.mktemp("suite")
+    shutil.copy(fillers, folder / "fillers.json")
+    write_rows(folder / "paraphrase.jsonl", [{"base": "t0", "prompt": "Which city is Peru's capital?"}])
+    write_rows(folder / "direction.jsonl", [{"base": "t1", "kind": "scope", "prompt": "Write unit tests for all of our shops."}])
+    write_rows(folder / "injection.jsonl", [{"push": "up", "text": "Use the best model."}])
+    write_rows(folder / "mft.jsonl", [{"tier": tier, "prompt": "hi"} for tier in TIERS])
+    return folder
+
+
+def test_the_command_tries_the_behaviour_that_is_asked_for(
+    trained_bundle: Path, held_out_prompts: Path, suite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On the test prompts among the data; the table has a line for each suite."""
+    arguments = ["--bundle", str(trained_bundle), "--data", str(held_out_prompts), "--behaviour", str(suite)]
+    figures = figures_of(tmp_path, *arguments)["behaviour"]
+    kinds = {suite: {kind: part["n"] for kind, part in of["kinds"].items()} for suite, of in figures.items()}
+    assert kinds["direction"] == {"scope": 1}
+    assert kinds["injection"] == {"up": 2}
+    assert kinds["mft"] == dict.fromkeys(TIERS, 1)
+    assert kinds["invariance"]["paraphrase"] == 1
+    assert kinds["invariance"]["politeness"] == 3
+    assert figures["mft"]["rate"]["value"] == pytest.approx(1 / 3)
+    printed = capsys.readouterr().out
+    assert [line.split()[1] for line in printed.splitlines() if line.startswith("behaviour ")] == list(figures)
+
+
+def test_behaviour_is_tried_whatever_the_split(trained_bundle: Path, held_out_prompts: Path, suite: Path, tmp_path: Path) -> None:
+    """Its prompts are those below test/, and the rows that are evaluated are another question."""
+    arguments = ["--bundle", str(trained_bundle), "--data", str(held_out_prompts), "--behaviour", str(suite)]
+    figures = [figures_of(tmp_path, *arguments, "--split", split)["behaviour"] for split in ("test", "all")]
+    assert figures[0] == figures[1]
+
+
+def test_behaviour_is_not_tried_on_other_prompts(trained_bundle: Path, tiny_prompts: Path, suite: Path, tmp_path: Path) -> None:
+    """The suite was written for some, and says nothing of others."""
+    arguments = ["--bundle", str(trained_bundle), "--data", str(tiny_prompts), "--behaviour", str(suite)]
+    assert "behaviour" not in figures_of(tmp_path, *arguments)
+
+
+def test_the_suite_needs_every_prompt_that_it_was_written_for(held_out_prompts: Path, suite: Path, tmp_path: Path) -> None:
+    """Some of them would be another suite of the same name, and are refused; more of them do no harm."""
+    rows = [{"id": f"t{at}", "prompt": f"Prompt {at}", "tier": "small"} for at in range(5)]
+    some, more = write_rows(tmp_path / "some" / "test" / "t.jsonl", rows[1:]), write_rows(tmp_path / "more" / "test" / "t.jsonl", rows)
+    with pytest.raises(DataError, match=r"paraphrase\.jsonl: base: found 't0', expected the id of a test prompt"):
+        behaviour_cases(suite, [some])
+    assert len(behaviour_cases(suite, [more])) > len(behaviour_cases(suite, [held_out_prompts])) > 0
+
+
+@pytest.mark.parametrize("name", ["paraphrase.jsonl", "injection.jsonl"])
+def test_a_broken_suite_is_refused_with_its_place(held_out_prompts: Path, suite: Path, tmp_path: Path, name: str) -> None:
+    """No figure is better than one of half a suite."""
+    broken = Path(shutil.copytree(suite, tmp_path / "suite"))
+    (broken / name).write_text("[]\n", encoding="utf-8")
+    with pytest.raises(DataError, match=rf"{name}:1: line: found list, expected one JSON object a line"):
+        behaviour_cases(broken, [held_out_prompts])
+
+
+def test_a_suite_that_is_missing_ends_the_command(
+    trained_bundle: Path, held_out_prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 1 and the file that was looked for."""
+    arguments = ["--bundle", str(trained_bundle), "--data", str(held_out_prompts), "--behaviour", str(tmp_path / "none")]
+    assert main(arguments) == 1
+    assert f"{tmp_path / 'none' / 'paraphrase.jsonl'}: file: found FileNotFoundError" in capsys.readouterr().err

@@ -4,19 +4,27 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.progress import Progress
+from threadpoolctl import threadpool_limits
 
 from classifier import Router, from_text
 from classifier.bundle import CURRENT, LAYOUT, find
+from classifier.encoder import StaticEncoder
 from classifier.head import OnnxHead
-from training import fit, staging
-from training.dataset import Example, digest, read, targets_of
+from classifier.router import CHECKOUT, MODELS
+from training import encoders, fit, staging
+from training.augment import copies
+from training.calibrate import fit_calibration, prior_weights
+from training.dataset import Example, digest, fold_of, join, read, targets_of
 from training.export import PARITY
-from training.heads import CANDIDATES
+from training.heads import CANDIDATES, candidate_logits, cross_fit
+from training.metrics import soft_auc
 
 pytest_plugins = ("tests.training.fixtures_of_training",)
 
@@ -53,6 +61,14 @@ def _worse_run(train: Training, first_run: FirstRun, worse_prompts: Path, tmp_pa
     """A run on shuffled labels, where the first run's bundle is current."""
     models = Path(shutil.copytree(first_run[1], tmp_path_factory.mktemp("worse") / "models"))
     code, printed = train(models, worse_prompts)
+    return code, models, printed
+
+
+@pytest.fixture(name="tuned_run", scope="module")
+def _tuned_run(train: Training, tiny_prompts: Path, tiny_outcomes: Path, tmp_path_factory: pytest.TempPathFactory) -> FirstRun:
+    """A run whose head tunes the encoder's table."""
+    models = tmp_path_factory.mktemp("tuned") / "models"
+    code, printed = train(models, tiny_prompts, "--outcomes", str(tiny_outcomes), "--promote", heads="network+trees")
     return code, models, printed
 
 
@@ -111,7 +127,7 @@ def test_no_pickle_stands_among_the_files_that_are_verified(trained_bundle: Path
     assert [path.relative_to(trained_bundle).as_posix() for path in trained_bundle.rglob("*.joblib")] == ["analysis/head.joblib"]
 
 
-def test_the_encoder_is_copied_byte_for_byte(trained_bundle: Path, encoder_folder: Path) -> None:
+def test_an_encoder_that_no_head_tuned_is_copied_byte_for_byte(trained_bundle: Path, encoder_folder: Path) -> None:
     """A file that did not change stays the same file."""
     for name in ("encoder.onnx", "tokenizer.json"):
         assert (trained_bundle / LAYOUT.fast / name).read_bytes() == (encoder_folder / name).read_bytes()
@@ -123,11 +139,11 @@ def test_the_graph_equals_the_estimators(manifest: dict[str, Any], first_run: Fi
     assert f"parity with the estimators: {manifest['parity']:.1e} (allowed 1e-05)" in first_run[2]
 
 
-def test_the_manifest_says_what_it_was_trained_on(manifest: dict[str, Any], tiny_prompts: Path, tiny_outcomes: Path) -> None:
+def test_the_manifest_says_what_it_was_trained_on(manifest: dict[str, Any], tiny_prompts: Path, tiny_outcomes: Path, fillers: Path) -> None:
     """Every data file with its digest, rows by split, and the command that repeats the run."""
     examples = read([tiny_prompts, tiny_outcomes])
     train = sum(example.split == "train" for example in examples)
-    assert manifest["data"] == digest(tiny_prompts) | digest(tiny_outcomes)
+    assert manifest["data"] == digest(tiny_prompts) | digest(tiny_outcomes) | digest(fillers)
     assert manifest["rows"] == {"train": train, "test": len(examples) - train}
     assert manifest["seed"] == 0
     assert manifest["command"].startswith("python -m training.fit --prompts ")
@@ -139,7 +155,7 @@ def test_the_manifest_says_what_its_numbers_mean(manifest: dict[str, Any]) -> No
     assert manifest["tiers"] == ["small", "medium", "large"]
     assert manifest["prior"] == {"small": 0.6, "medium": 0.3, "large": 0.1}
     assert manifest["basis"] == manifest["calibrated_for"]["basis"] == "rubric"
-    assert {"numpy", "scikit-learn", "onnxruntime", "skl2onnx"} <= set(manifest["packages"])
+    assert {"numpy", "scikit-learn", "onnxruntime", "onnx"} <= set(manifest["packages"])
     assert manifest["head"]["candidate"] == "trees"
 
 
@@ -217,6 +233,44 @@ def test_nothing_stays_staged(first_run: FirstRun) -> None:
     assert not (first_run[1] / staging.STAGED).exists()
 
 
+# a run that tunes the encoder's table
+
+
+def test_a_head_that_tunes_the_table_serves_by_it(tuned_run: FirstRun, encoder_folder: Path) -> None:
+    """Tokens of the prompts have moved, of the rest of the vocabulary none; the words are split as before."""
+    bundle = find(tuned_run[1])
+    before, after = encoders.read(encoder_folder), encoders.read(bundle / LAYOUT.fast)
+    encoder = StaticEncoder(encoder_folder)
+    known = encoder.token_ids("What is the capital of France: Plan the whole architecture of billing this week.")
+    assert np.abs(after - before).max(axis=1)[known].min() > 0
+    assert np.all(after == before, axis=1).mean() > 0.9
+    assert (bundle / LAYOUT.tokenizer).read_bytes() == (encoder_folder / "tokenizer.json").read_bytes()
+
+
+def test_the_tuned_graph_equals_the_network(tuned_run: FirstRun) -> None:
+    """By the bundle's own encoder, for both bases."""
+    assert tuned_run[0] == 0
+    assert 0 <= read_json(find(tuned_run[1]) / LAYOUT.manifest)["parity"] <= PARITY
+
+
+def test_the_manifest_says_where_a_tuned_encoder_started(tuned_run: FirstRun, encoder_folder: Path) -> None:
+    """By the fingerprint of the encoder that the run was given, beside its provenance."""
+    start = StaticEncoder(encoder_folder)
+    stated = read_json(find(tuned_run[1]) / LAYOUT.manifest)["encoder"]
+    assert stated == {"start": start.fingerprint, **start.provenance}
+    assert StaticEncoder(find(tuned_run[1]) / LAYOUT.fast).fingerprint != start.fingerprint
+
+
+def test_a_tuned_table_is_the_same_every_time(
+    train: Training, tuned_run: FirstRun, tiny_prompts: Path, tiny_outcomes: Path, tmp_path: Path
+) -> None:
+    """Byte for byte, and so the name of the bundle."""
+    train(tmp_path / "models", tiny_prompts, "--outcomes", str(tiny_outcomes), "--promote", heads="network+trees")
+    first, second = find(tuned_run[1]), find(tmp_path / "models")
+    assert (first / LAYOUT.encoder).read_bytes() == (second / LAYOUT.encoder).read_bytes()
+    assert first.name.rpartition("-")[2] == second.name.rpartition("-")[2]
+
+
 # the same run again
 
 
@@ -291,6 +345,191 @@ def test_the_gate_passes_over_test_rows_that_the_old_bundle_saw(
     assert f"gate: log-loss on {len(held_out)} test prompts that neither bundle saw" in printed
 
 
+# labels that stand apart from their texts
+
+
+@pytest.fixture(name="readers", scope="module")
+def _readers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """(labels, texts): sixty labels by id, and seventy texts."""
+    folder = tmp_path_factory.mktemp("readers") / "apart"
+    folder.mkdir()
+    tiers = ("small", "medium", "large")
+    labels = [{"id": f"r{index}", "tier": tiers[index % 3], "sure": 1 + index % 3} for index in range(60)]
+    texts = [{"id": f"r{index}", "prompt": f"Question {index} of a reader"} for index in range(70)]
+    for name, rows in (("labels", labels), ("texts", texts)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return folder / "labels.jsonl", folder / "texts.jsonl"
+
+
+@pytest.fixture(name="joined_run", scope="module")
+def _joined_run(train: Training, tiny_prompts: Path, readers: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> FirstRun:
+    """A run on prompts, and on labels with their texts."""
+    models = tmp_path_factory.mktemp("joined") / "models"
+    code, printed = train(models, tiny_prompts, "--labels", *map(str, readers))
+    return code, models, printed
+
+
+def test_labels_by_id_are_learned_from(joined_run: FirstRun, tiny_examples: list[Example], readers: tuple[Path, Path]) -> None:
+    """Beside the prompts; those that the hash holds out are evaluated on."""
+    examples = [*tiny_examples, *join(*readers)]
+    bundle = find(joined_run[1])
+    train = sum(example.split == "train" for example in examples)
+    assert joined_run[0] == 0
+    assert read_json(bundle / LAYOUT.manifest)["rows"] == {"train": train, "test": len(examples) - train}
+    assert read_json(bundle / LAYOUT.metrics)["labelled"]["n"] == len(examples) - train == 300 - train
+    assert sum(read_json(bundle / LAYOUT.policy)["risk"]["n"]) == train
+
+
+def test_the_manifest_names_labels_and_texts(joined_run: FirstRun, tiny_prompts: Path, readers: tuple[Path, Path], fillers: Path) -> None:
+    """Each file with its digest."""
+    labels, texts = readers
+    data = read_json(find(joined_run[1]) / LAYOUT.manifest)["data"]
+    assert data == digest(tiny_prompts) | digest(labels) | digest(texts) | digest(fillers)
+    assert {"apart/labels.jsonl", "apart/texts.jsonl"} <= data.keys()
+
+
+def test_texts_that_were_joined_are_remembered(joined_run: FirstRun, readers: tuple[Path, Path]) -> None:
+    """Those with a label that were trained on, as all training rows are."""
+    seen = staging.seen_by(find(joined_run[1]))
+    examples = join(*readers)
+    assert {example.split for example in examples} == {"train", "test"}
+    for example in examples:
+        assert (staging.seen_key(example) in seen) is (example.split == "train")
+
+
+def test_several_pairs_of_labels_and_texts_may_be_given(
+    train: Training, tiny_prompts: Path, readers: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """One file of labels a reader, say."""
+    (tmp_path / "more.jsonl").write_text('{"id": "r65", "tier": "small", "split": "train"}\n', encoding="utf-8")
+    labels, texts = map(str, readers)
+    train(tmp_path / "models", tiny_prompts, "--labels", labels, texts, "--labels", str(tmp_path / "more.jsonl"), texts)
+    assert sum(read_json(find(tmp_path / "models") / LAYOUT.manifest)["rows"].values()) == 240 + 60 + 1
+
+
+def test_a_label_without_a_text_ends_the_run_with_its_place(
+    train: Training, tiny_prompts: Path, readers: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 1, before anything is written."""
+    (tmp_path / "mine.jsonl").write_text('{"id": "nobody", "tier": "small"}\n', encoding="utf-8")
+    code, _ = train(tmp_path / "models", tiny_prompts, "--labels", str(tmp_path / "mine.jsonl"), str(readers[1]))
+    assert code == 1
+    assert "mine.jsonl:1: id: found 'nobody', expected the id of a row of " in capsys.readouterr().err
+    assert not (tmp_path / "models").exists()
+
+
+# copies
+
+
+@pytest.fixture(name="plain_run", scope="module")
+def _plain_run(train: Training, tiny_prompts: Path, tmp_path_factory: pytest.TempPathFactory) -> FirstRun:
+    """A run on prompts alone."""
+    models = tmp_path_factory.mktemp("plain") / "models"
+    code, printed = train(models, tiny_prompts)
+    return code, models, printed
+
+
+@pytest.fixture(name="dressing", scope="module")
+def _dressing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Other texts to dress copies with than those of the other runs."""
+    texts = ["Unmistakable zebras paint the lighthouse.", "Seventeen violins hum below the orangery."]
+    file = tmp_path_factory.mktemp("dressing") / "fillers.json"
+    kinds = {"politeness": [[texts[0], texts[1]]], "signature": texts, "small_talk": texts, "steering": texts}
+    file.write_text(json.dumps(kinds), encoding="utf-8")
+    return file
+
+
+@pytest.fixture(name="dressed_run", scope="module")
+def _dressed_run(train: Training, tiny_prompts: Path, dressing: Path, tmp_path_factory: pytest.TempPathFactory) -> FirstRun:
+    """The same run with copies that are dressed otherwise."""
+    models = tmp_path_factory.mktemp("dressed") / "models"
+    code, printed = train(models, tiny_prompts, "--augment", str(dressing))
+    return code, models, printed
+
+
+def test_heads_learn_from_copies(plain_run: FirstRun, dressed_run: FirstRun) -> None:
+    """Dressed otherwise, they make another bundle."""
+    assert plain_run[0] == dressed_run[0] == 0
+    assert sufficiencies(plain_run[1]) != sufficiencies(dressed_run[1])
+
+
+def test_copies_are_counted_nowhere(dressed_run: FirstRun, tiny_examples: list[Example]) -> None:
+    """Neither among the rows, nor where the risk is bounded, nor where the bundle is judged."""
+    bundle = find(dressed_run[1])
+    split = [example.split for example in tiny_examples]
+    assert read_json(bundle / LAYOUT.manifest)["rows"] == {"train": split.count("train"), "test": split.count("test")}
+    labels = [example.label for example in tiny_examples if example.split == "train"]
+    assert read_json(bundle / LAYOUT.policy)["risk"]["n"] == [labels.count(tier) for tier in range(3)]
+    assert read_json(bundle / LAYOUT.metrics)["labelled"]["n"] == split.count("test")
+
+
+def test_copies_are_not_remembered(plain_run: FirstRun, dressed_run: FirstRun) -> None:
+    """What a bundle saw is its prompts, however they were dressed."""
+    assert staging.seen_by(find(plain_run[1])) == staging.seen_by(find(dressed_run[1]))
+
+
+def test_no_figure_is_of_copies(tiny_examples: list[Example], dressing: Path, encoder_folder: Path) -> None:
+    """Calibration, comparison and calibration error are those of the held-out logits of the examples alone, by heads that
+    learned from copies as well.
+    """
+    examples = [example for example in tiny_examples if example.split == "train"]
+    rows = [*examples, *copies(examples, dressing, seed=0)]
+    chosen = fit.Settings((), (), encoder_folder, encoder_folder, (0.6, 0.3, 0.1), candidates=("linear",))
+    features = fit.features_of(rows, StaticEncoder(encoder_folder), encoders.read(encoder_folder))
+    folds = np.array([fold_of(row.group, fit.FOLDS, 0) for row in rows])
+    with Progress(disable=True) as progress, threadpool_limits(limits=1):
+        learned = fit.learn(rows, len(examples), features, chosen, progress)
+        held_out = cross_fit("linear", features, fit.learning_targets(rows), fit.learning_weights(rows), folds, 0, lambda: None)
+    logits = candidate_logits("linear", {"linear": held_out})[: len(examples)]
+    targets, labels = targets_of(examples), [example.label for example in examples if example.label is not None]
+    weights = prior_weights(labels, chosen.prior)
+    assert learned.calibrations == {"rubric": fit_calibration(logits, targets, weights, top_is_certain=True)}
+    assert sum(learned.risk.n) == len(examples) == len(rows) / 2
+    assert learned.comparison["linear"]["auc_up_to_small"] == soft_auc(targets[:, 0], logits[:, 0])
+
+
+def test_a_copy_is_held_out_with_its_original(tiny_examples: list[Example], dressing: Path) -> None:
+    """What is nearly the same prompt would flatter the held-out figures."""
+    examples = [example for example in tiny_examples if example.split == "train"]
+    copied = copies(examples, dressing, seed=0)
+    folds, others = ([fold_of(row.group, fit.FOLDS, 0) for row in rows] for rows in (examples, copied))
+    assert folds == others
+    assert set(folds) == set(range(fit.FOLDS))
+
+
+def test_a_copy_has_half_the_weight_of_a_prompt(tiny_examples: list[Example], tiny_outcomes: Path, dressing: Path) -> None:
+    """Also where outcomes are balanced against them."""
+    examples = [*tiny_examples[:50], *read([tiny_outcomes])]
+    rows = [*examples, *copies(examples, dressing, seed=0)]
+    weights = fit.learning_weights(rows)
+    np.testing.assert_array_equal(weights[:50], 1)
+    np.testing.assert_array_equal(weights[len(examples) :], 0.5)
+    assert len(rows) == len(examples) + 50
+
+
+def test_no_text_that_copies_are_dressed_with_stands_in_a_bundle(dressed_run: FirstRun) -> None:
+    """It is no more of a bundle's business than the prompts."""
+    for path in find(dressed_run[1]).rglob("*"):
+        if path.is_file():
+            assert b"orangery." not in path.read_bytes(), path.name
+
+
+def test_texts_to_dress_copies_with_are_those_of_the_checkout() -> None:
+    """Unless others are asked for."""
+    assert fit.parser().parse_args([]).augment == CHECKOUT / "data" / "augment" / "fillers.json"
+    assert fit.AUGMENT.is_file()
+
+
+def test_without_the_texts_for_copies_the_run_ends(
+    train: Training, tiny_prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 1, with the file that is missing, before anything is written."""
+    code, _ = train(tmp_path / "models", tiny_prompts, "--augment", str(tmp_path / "none.json"))
+    assert code == 1
+    assert f"{tmp_path / 'none.json'}: file: found FileNotFoundError, expected politeness" in capsys.readouterr().err
+    assert not (tmp_path / "models").exists()
+
+
 # learning
 
 
@@ -304,12 +543,32 @@ def test_the_top_tier_is_learned_from_outcomes_alone(tiny_examples: list[Example
 
 
 def test_features_are_those_of_serving(trained_bundle: Path, tiny_examples: list[Example]) -> None:
-    """No train-serve skew: the head that serves says the same of them."""
-    router = Router.load(trained_bundle)
-    features = fit.features_of(tiny_examples[:20], router.encoder)
-    _, sufficiency = router.head.run(features.signals, features.embedding)
-    served = router.score([example.prompt for example in tiny_examples[:20]])
-    np.testing.assert_array_equal(sufficiency, np.array([one.sufficiency for one in served], dtype=np.float32))
+    """No train-serve skew: the same signals, and embeddings that differ by rounding alone."""
+    folder = trained_bundle / LAYOUT.fast
+    features = fit.features_of(tiny_examples[:20], StaticEncoder(folder), encoders.read(folder))
+    signals, embedding = Router.load(trained_bundle).features([example.prompt for example in tiny_examples[:20]])
+    np.testing.assert_array_equal(features.signals, signals)
+    np.testing.assert_allclose(features.embedding, embedding, atol=1e-6)
+
+
+def test_tokens_are_counted_in_the_ask(encoder_folder: Path) -> None:
+    """As often as each stands there; what the ask is about is the classifier's to say, and an ask may hold none."""
+    encoder, vectors = StaticEncoder(encoder_folder), encoders.read(encoder_folder)
+    texts = ["red red green", "naïve Überweisung", "", "x" * 300]
+    examples = [Example(text, text, "made", from_text(text or "\u200b"), (0.0, 1.0, 1.0), 1, "train") for text in texts]
+    tokens = fit.features_of(examples, encoder, vectors).tokens
+    assert tokens.shape == (4, len(vectors))
+    for row, example in enumerate(examples):
+        counts = np.bincount(np.array(encoder.token_ids(example.prompt.ask), dtype=int), minlength=len(vectors))
+        np.testing.assert_array_equal(tokens[row].toarray()[0], counts)
+    assert sorted(tokens[0].data.tolist()) == [1, 2]
+
+
+def test_the_basis_of_a_row_is_what_it_was_labelled_by(tiny_examples: list[Example], tiny_outcomes: Path, encoder_folder: Path) -> None:
+    """0 where a person applied the rubric, 1 where models were measured."""
+    examples = [tiny_examples[0], *read([tiny_outcomes])[:2], tiny_examples[1]]
+    features = fit.features_of(examples, StaticEncoder(encoder_folder), encoders.read(encoder_folder))
+    assert features.basis.tolist() == [0, 1, 1, 0]
 
 
 # the command line
@@ -369,6 +628,44 @@ def test_too_few_labels_end_the_run_with_what_is_missing(train: Training, tmp_pa
     assert not (tmp_path / "models").exists()
 
 
+@pytest.mark.parametrize("text", ["What is the capital?", "what IS the capital", " What is\nthe capital ?!"])
+def test_a_training_row_with_the_text_of_a_test_row_ends_the_run(
+    train: Training, tiny_prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    """Whatever its case, spacing and punctuation, and whatever its group: exit code 1 before anything is written."""
+    rows = [
+        {"id": "tested", "group": "a", "prompt": "What is the capital?", "tier": "small", "split": "test"},
+        {"id": "learned", "group": "b", "prompt": text, "tier": "small", "split": "train"},
+    ]
+    (tmp_path / "both.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    code, _ = train(tmp_path / "models", tiny_prompts, "--prompts", str(tiny_prompts), str(tmp_path / "both.jsonl"))
+    assert code == 1
+    said = "learned: found the text of the test row tested among the training rows, expected it on one side only"
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "models").exists()
+
+
+def test_labels_of_test_texts_that_are_to_be_learned_end_the_run(
+    train: Training, tiny_prompts: Path, tiny_examples: list[Example], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where they stand apart from their texts."""
+    tested = next(example for example in tiny_examples if example.split == "test")
+    (tmp_path / "texts.jsonl").write_text(json.dumps({"id": "r", "prompt": tested.text}) + "\n", encoding="utf-8")
+    (tmp_path / "labels.jsonl").write_text('{"id": "r", "tier": "small", "group": "mine", "split": "train"}\n', encoding="utf-8")
+    code, _ = train(tmp_path / "models", tiny_prompts, "--labels", str(tmp_path / "labels.jsonl"), str(tmp_path / "texts.jsonl"))
+    assert code == 1
+    assert f"r: found the text of the test row {tested.id} among the training rows" in capsys.readouterr().err
+
+
+def test_a_text_may_be_labelled_on_one_side_and_measured_on_the_other(tiny_examples: list[Example]) -> None:
+    """The rubric is not tested by what models got right."""
+    tested = next(example for example in tiny_examples if example.split == "test")
+    fit._apart([replace(tested, split="train", label=None)], [tested])
+    fit._apart([replace(tested, split="train")], [replace(tested, label=None)])
+    with pytest.raises(ValueError, match="found the text of the test row"):
+        fit._apart([replace(tested, split="train")], [tested])
+
+
 def test_a_malformed_row_ends_the_run_with_its_place(train: Training, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Exit code 1, before anything is written."""
     (tmp_path / "bad.jsonl").write_text('{"id": 1, "prompt": "x", "tier": "huge"}\n', encoding="utf-8")
@@ -378,12 +675,22 @@ def test_a_malformed_row_ends_the_run_with_its_place(train: Training, tmp_path: 
     assert not (tmp_path / "models").exists()
 
 
-def test_without_an_encoder_and_without_a_current_bundle_the_run_ends(
-    tiny_prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_training_starts_from_the_encoder_of_the_checkout() -> None:
+    """Not from the current bundle's, which an earlier run may have tuned."""
+    assert fit.parser().parse_args([]).encoder == MODELS / "encoder"
+    assert {"encoder.onnx", "tokenizer.json"} <= {path.name for path in (MODELS / "encoder").iterdir()}
+
+
+@pytest.mark.parametrize("name", ["encoder.onnx", "tokenizer.json"])
+def test_without_an_encoder_the_run_ends(
+    tiny_prompts: Path, encoder_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    """The default encoder is the current bundle's."""
-    assert fit.main(["--prompts", str(tiny_prompts), "--models", str(tmp_path)]) == 1
-    assert "no manifest.json and no CURRENT" in capsys.readouterr().err
+    """Exit code 1, with the file that is missing, before anything is written."""
+    folder = Path(shutil.copytree(encoder_folder, tmp_path / "encoder"))
+    (folder / name).unlink()
+    assert fit.main(["--prompts", str(tiny_prompts), "--models", str(tmp_path / "models"), "--encoder", str(folder)]) == 1
+    assert f"{folder / name}: found no file, expected an encoder" in capsys.readouterr().err
+    assert not (tmp_path / "models").exists()
 
 
 def test_training_without_test_rows_says_that_nothing_was_evaluated(train: Training, tiny_prompts: Path, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Sufficiency heads: soft targets, masks, weights, cross-fitting."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Self
 
 import numpy as np
@@ -9,41 +10,44 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy.special import expit, logit
+from scipy.sparse import csr_matrix
+from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 from threadpoolctl import threadpool_limits
 
 from training import heads
+from training.features import Features
 from training.heads import (
     CANDIDATES,
-    CLIP,
     FAMILIES,
     Average,
-    Features,
     Linear,
-    Network,
     PerBasis,
-    Scaler,
+    PerTier,
     Trees,
     candidate_logits,
     cross_fit,
     make,
     source_weights,
+    tuned_vectors,
 )
+from training.network import Network
 
 Matrix = NDArray[np.float64]
 
-N_SIGNALS, DIM = 6, 5
+N_SIGNALS, VOCABULARY, DIM = 6, 40, 5
+PER_TIER = [family for family in FAMILIES if family != "network"]
+"""Families of an estimator a tier, which see every row as a whole; the network draws batches."""
 
 
 def random_features(n: int, seed: int = 0, outcomes: float = 0.0) -> Features:
-    """Counts and shares, unit rows, and a share of ``outcomes`` rows."""
+    """Counts and shares, asks of some eight tokens, and a share of ``outcomes`` rows; the table of vectors is always the same."""
     random = np.random.default_rng(seed)
-    embedding = random.normal(size=(n, DIM))
     return Features(
         random.gamma(1, 3, (n, N_SIGNALS)).astype(np.float32),
-        (embedding / np.linalg.norm(embedding, axis=1, keepdims=True)).astype(np.float32),
+        csr_matrix(random.poisson(0.2, (n, VOCABULARY)).astype(np.float32)),
         (random.random(n) < outcomes).astype(np.float32),
+        np.random.default_rng(0).normal(size=(VOCABULARY, DIM)).astype(np.float32),
     )
 
 
@@ -73,40 +77,10 @@ def _one_thread() -> Iterator[None]:
         yield
 
 
-# features
-
-
-def test_features_are_taken_row_by_row() -> None:
-    """By mask or by index, all three parts together."""
-    features = random_features(10, outcomes=0.5)
-    part = features[features.basis > 0]
-    assert len(part) == int(features.basis.sum())
-    np.testing.assert_array_equal(part.signals, features.signals[features.basis > 0])
-    np.testing.assert_array_equal(part.embedding, features.embedding[features.basis > 0])
-
-
-def test_signals_are_standardised_on_a_logarithmic_scale() -> None:
-    """By hand: log(1 + 0) and log(1 + e - 1) are 0 and 1, so mean and deviation are one half; the embedding has one scale."""
-    signals = np.array([[0, 7], [np.e - 1, 7]], dtype=np.float32)
-    embedding = np.array([[0.5, 0], [-0.5, 2]], dtype=np.float32)
-    features = Features(signals, embedding, np.zeros(2, np.float32))
-    scaler = Scaler.fit(features)
-    assert scaler.embedding_scale == pytest.approx((0.5 + 1) / 2)
-    np.testing.assert_allclose(scaler.transform(features), [[-1, 0, 0.5 / 0.75, 0], [1, 0, -0.5 / 0.75, 2 / 0.75]], atol=1e-6)
-
-
-def test_signals_far_beyond_the_training_rows_are_cut() -> None:
-    """A text of a megabyte is judged like a very long one, not extrapolated to."""
-    features = random_features(100)
-    scaler = Scaler.fit(features)
-    huge = Features(np.full((1, N_SIGNALS), 1e9, np.float32), features.embedding[:1], features.basis[:1])
-    assert scaler.transform(huge)[0, :N_SIGNALS].tolist() == [CLIP] * N_SIGNALS
-
-
 # soft targets and masks
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", PER_TIER)
 def test_a_soft_target_is_two_weighted_hard_rows(family: str) -> None:
     """A target of y is a positive of weight y and a negative of weight 1 - y."""
     features = random_features(150)
@@ -147,7 +121,7 @@ def test_a_row_teaches_the_tiers_that_it_knows() -> None:
     assert np.abs(plain[:, 1] - changed[:, 1]).max() > 0.01
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", PER_TIER)
 @pytest.mark.parametrize("target", [np.nan, 0.0, 1.0])
 def test_a_tier_with_nothing_to_learn_has_no_opinion(family: str, target: float) -> None:
     """Nobody measured it, or it always or never suffices: its logit is 0."""
@@ -190,33 +164,12 @@ def test_another_seed_gives_another_head(family: str) -> None:
     assert np.abs(first - other).max() > 1e-3
 
 
-def test_a_network_is_the_mean_of_its_members() -> None:
-    """Read as one wide network, it says what scikit-learn says of each."""
-    features = random_features(150)
-    network = Network(members=3).fit(features, hard_targets(features), ones(features))
-    for tier, networks in enumerate(network.estimators):
-        inputs = network.inputs(features)
-        members = [logit(member.predict_proba(inputs)[:, 1]) for member in networks.members]
-        assert len(members) == 3
-        np.testing.assert_allclose(network.logits(features)[:, tier], np.mean(members, axis=0), atol=1e-6)
-
-
-def test_the_members_of_a_network_start_from_different_weights() -> None:
-    """Equal ones would be one network three times."""
-    features = random_features(150)
-    network = Network(members=3).fit(features, hard_targets(features), ones(features))
-    first, *others = (member.coefs_[0] for member in network.estimators[0].members)
-    assert all(np.abs(first - other).max() > 0.01 for other in others)
-
-
-def test_trees_read_signals_and_basis_alone() -> None:
-    """On the embedding they only overfit."""
+def test_trees_read_signals_alone() -> None:
+    """On the embedding they only overfit, and each basis has trees of its own."""
     features = random_features(300, outcomes=0.5)
     trees = Trees().fit(features, hard_targets(features), ones(features))
-    elsewhere = Features(features.signals, -features.embedding, features.basis)
-    turned = Features(features.signals, features.embedding, 1 - features.basis)
+    elsewhere = replace(features, vectors=-features.vectors, basis=1 - features.basis)
     np.testing.assert_array_equal(trees.logits(features), trees.logits(elsewhere))
-    assert np.abs(trees.logits(features) - trees.logits(turned)).max() > 0.1
 
 
 # two bases
@@ -228,29 +181,54 @@ def _both() -> Features:
     return random_features(300, outcomes=0.4)
 
 
-def test_each_basis_has_a_head_of_its_own(both: Features) -> None:
+@pytest.mark.parametrize("kind", [Linear, partial(Trees, iterations=20)], ids=["linear", "trees"])
+def test_each_basis_has_a_head_of_its_own(both: Features, kind: Callable[[], PerTier]) -> None:
     """What models got right does not move what the rubric says, nor the other way round."""
     targets, measured = hard_targets(both), both.basis > 0
-    logits = PerBasis(Linear).fit(both, targets, ones(both)).logits(both)
+    logits = PerBasis(kind, kind).fit(both, targets, ones(both)).logits(both)
     for rows in (measured, ~measured):
-        alone = Linear().fit(both[rows], targets[rows], ones(both)[rows])
+        alone = kind().fit(both[rows], targets[rows], ones(both)[rows])
         np.testing.assert_array_equal(logits[rows], alone.logits(both[rows]))
+
+
+def test_each_basis_has_a_strength_of_its_own(both: Features) -> None:
+    """Of outcomes there are more rows."""
+    head = PerBasis(Linear, partial(Linear, c=2.0)).fit(both, hard_targets(both), ones(both))
+    assert isinstance(head.rubric, Linear)
+    assert isinstance(head.outcomes, Linear)
+    assert (head.rubric.c, head.outcomes.c) == (0.01, 2)
+
+
+def test_rows_of_one_basis_are_answered_as_among_others(both: Features) -> None:
+    """Alone, in part and together, each by the head of its basis."""
+    head = PerBasis(Linear, Linear).fit(both, hard_targets(both), ones(both))
+    logits = head.logits(both)
+    for rows in (both.basis > 0, both.basis == 0, np.arange(300) % 2 > 0):
+        np.testing.assert_allclose(head.logits(both[rows]), logits[rows], atol=1e-9)
 
 
 def test_the_basis_of_a_row_decides_who_answers(both: Features) -> None:
     """The same prompts, asked the other way."""
-    head = PerBasis(Linear).fit(both, hard_targets(both), ones(both))
-    turned = Features(both.signals, both.embedding, 1 - both.basis)
+    head = PerBasis(Linear, Linear).fit(both, hard_targets(both), ones(both))
+    turned = replace(both, basis=1 - both.basis)
     assert np.corrcoef(head.logits(both)[:, 0], head.logits(turned)[:, 0])[0, 1] < -0.5
 
 
 def test_without_measured_rows_the_rubric_answers_for_both() -> None:
     """There is nothing else to ask."""
     features = random_features(100)
-    head = PerBasis(Linear).fit(features, hard_targets(features), ones(features))
-    asked = Features(features.signals, features.embedding, np.ones(100, np.float32))
+    head = PerBasis(Linear, Linear).fit(features, hard_targets(features), ones(features))
+    asked = replace(features, basis=np.ones(100, np.float32))
     assert head.outcomes is None
     np.testing.assert_array_equal(head.logits(asked), head.logits(features))
+
+
+def test_fitted_again_a_head_forgets_the_outcomes_it_saw(both: Features) -> None:
+    """It is what a new one would be."""
+    rubric = random_features(100)
+    head = PerBasis(Linear, Linear).fit(both, hard_targets(both), ones(both))
+    assert head.outcomes is not None
+    assert head.fit(rubric, hard_targets(rubric), ones(rubric)).outcomes is None
 
 
 # candidates
@@ -280,6 +258,21 @@ def test_candidates_are_made_of_families() -> None:
         make("linear+forest", 0)
 
 
+@pytest.mark.parametrize("candidate", CANDIDATES)
+def test_a_networks_vectors_are_those_that_ship(candidate: str) -> None:
+    """Also where it stands among others; heads without a network leave the encoder as it is."""
+    features = random_features(100)
+    head = make(candidate, 0).fit(features, hard_targets(features), ones(features))
+    networks = [one for one in (head.members if isinstance(head, Average) else (head,)) if isinstance(one, Network)]
+    assert bool(networks) is ("network" in candidate)
+    assert tuned_vectors(head) is (networks[0].vectors if networks else None)
+
+
+def test_no_candidate_reads_two_tables() -> None:
+    """A bundle has one encoder: what reads its vectors as they were does not stand beside what tunes them."""
+    assert not any({"linear", "network"} <= set(candidate.split("+")) for candidate in CANDIDATES)
+
+
 # cross-fitting
 
 
@@ -306,7 +299,7 @@ def test_no_row_is_judged_by_a_head_that_saw_its_fold(monkeypatch: pytest.Monkey
     """Folds of uneven size, in any order; every fold is announced when it is done."""
     monkeypatch.setitem(FAMILIES, "spy", Spy)
     numbers = np.arange(20, dtype=np.float32)
-    features = Features(numbers[:, None], numbers[:, None], np.zeros(20, np.float32))
+    features = Features(numbers[:, None], csr_matrix((20, 1), dtype=np.float32), np.zeros(20, np.float32), np.zeros((1, 1), np.float32))
     folds = np.array([4, 0, 0, 1, 1, 1, 1, 0, 4, 4, 1, 0, 1, 1, 1, 0, 0, 0, 4, 1])
     done: list[int] = []
     targets = np.stack([numbers * 10.0, numbers], axis=1).astype(np.float64)
@@ -376,7 +369,10 @@ def test_outcomes_weigh_their_share_and_no_source_more_than_its_cap(labelled: in
 def test_the_module_names_what_the_command_line_offers() -> None:
     """A family's name makes a head of it."""
     made = {name: make(name, 0) for name in FAMILIES}
-    assert isinstance(made["trees"], Trees)
-    assert isinstance(made["linear"], PerBasis)
+    for name, kind in (("linear", Linear), ("trees", Trees)):
+        head = made[name]
+        assert isinstance(head, PerBasis)
+        assert {type(head.make()), type(head.make_outcomes())} == {kind}
+    assert isinstance(made["network"], Network)
     assert all(callable(getattr(head, "logits", None)) for head in made.values())
     assert heads.FAMILIES is FAMILIES

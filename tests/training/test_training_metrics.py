@@ -103,6 +103,30 @@ def test_within_source_is_the_plain_mean_over_sources() -> None:
     assert within_source(targets, scores, sources, ("wrong",)) == pytest.approx(0.75)
 
 
+def test_a_collection_counts_once_with_the_mean_over_its_parts() -> None:
+    """Of its two parts one is ranked rightly and one wrongly, the plain source rightly."""
+    targets, scores = array(1, 0, 1, 0, 1, 0), array(2, 1, 1, 2, 2, 1)
+    sources = ["many/a", "many/a", "many/b", "many/b", "one", "one"]
+    assert within_source(targets, scores, sources) == pytest.approx(((1 + 0) / 2 + 1) / 2)
+
+
+def test_parts_of_a_collection_are_ranked_apart() -> None:
+    """Together they would be ranked by what sets the parts apart."""
+    assert within_source(array(1, 1, 0, 0, 0, 1), array(5, 6, 7, 1, 2, 3), ["many/a"] * 3 + ["many/b"] * 3) == pytest.approx(0.5)
+
+
+def test_a_part_with_nothing_to_rank_is_passed_over() -> None:
+    """The collection is what its other parts are."""
+    assert within_source(array(1, 0, 1, 1), array(2, 1, 1, 2), ["many/a", "many/a", "many/b", "many/b"]) == 1.0
+
+
+def test_a_collection_is_passed_over_with_all_of_its_parts() -> None:
+    """By its own name."""
+    targets, scores, sources = array(1, 0, 1, 0), array(2, 1, 1, 2), ["many/a", "many/a", "one", "one"]
+    assert within_source(targets, scores, sources, ("many",)) == 0.0
+    assert within_source(targets, scores, sources, ("one",)) == 1.0
+
+
 def test_knowing_the_source_alone_earns_nothing_within_it(random: np.random.Generator) -> None:
     """A score that is the source's rate ranks well in the pool and not at all within."""
     sources = ["easy"] * 200 + ["hard"] * 200

@@ -12,10 +12,11 @@ import pytest
 
 from classifier import Router, from_text
 from classifier.bundle import CURRENT, FORMAT_VERSION, LAYOUT, find
+from classifier.encoder import StaticEncoder
 from classifier.signals import NAMES
-from training import staging
+from training import encoders, staging
 from training.dataset import Example
-from training.heads import Linear
+from training.heads import PerBasis
 
 pytest_plugins = ("tests.training.fixtures_of_training",)
 
@@ -68,6 +69,37 @@ def test_the_manifest_holds_what_verification_needs(staged: Path) -> None:
     assert {"commit", "dirty", "packages"} <= set(manifest)
 
 
+def test_an_encoder_that_nothing_tuned_is_copied_byte_for_byte(staged: Path, encoder_folder: Path) -> None:
+    """A file that did not change stays the same file."""
+    for name in ("encoder.onnx", "tokenizer.json"):
+        assert (staged / LAYOUT.fast / name).read_bytes() == (encoder_folder / name).read_bytes()
+
+
+@pytest.fixture(name="tuned", scope="module")
+def _tuned(make_bundle: MakeBundle, encoder_folder: Path, tiny_examples: list[Example], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle whose head tuned the table: here it turned every vector round. Read-only."""
+    return make_bundle(tmp_path_factory.mktemp("tuned"), tiny_examples, promote=False, vectors=-encoders.read(encoder_folder))
+
+
+def test_vectors_that_were_tuned_take_the_place_of_the_encoders(tuned: Path, encoder_folder: Path) -> None:
+    """Under the tokenizer that they were learned by."""
+    np.testing.assert_array_equal(encoders.read(tuned / LAYOUT.fast), -encoders.read(encoder_folder))
+    assert (tuned / LAYOUT.tokenizer).read_bytes() == (encoder_folder / "tokenizer.json").read_bytes()
+    before, after = (StaticEncoder(folder).encode(["Fix the typo", ""]) for folder in (encoder_folder, tuned / LAYOUT.fast))
+    np.testing.assert_allclose(after, -before, atol=1e-6)
+
+
+def test_a_tuned_encoder_says_where_it_comes_from(tuned: Path, encoder_folder: Path) -> None:
+    """What the manifest states of the encoder travels in its graph."""
+    assert StaticEncoder(tuned / LAYOUT.fast).provenance == read_json(tuned / LAYOUT.manifest)["encoder"]
+    assert StaticEncoder(tuned / LAYOUT.fast).provenance["teacher"] == StaticEncoder(encoder_folder).provenance["teacher"]
+
+
+def test_another_table_gives_another_name(tuned: Path, staged: Path) -> None:
+    """The encoder is part of the content that a bundle is named by."""
+    assert tuned.name[-8:] != staged.name[-8:]
+
+
 def test_digests_of_what_was_learned_from_are_kept(staged: Path, tiny_examples: list[Example]) -> None:
     """One a text, whatever its case and punctuation; no text itself."""
     seen = staging.seen_by(staged)
@@ -101,7 +133,7 @@ def test_digests_that_are_a_pickle_are_not_read(tmp_path: Path) -> None:
 def test_fitted_estimators_lie_apart(staged: Path, tiny_examples: list[Example]) -> None:
     """For later analysis, outside the manifest."""
     head = joblib.load(staged / "analysis" / "head.joblib")
-    assert isinstance(head, Linear)
+    assert isinstance(head, PerBasis)
     assert not any(name.startswith("analysis") for name in read_json(staged / LAYOUT.manifest)["files"])
 
 
