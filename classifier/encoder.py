@@ -1,7 +1,7 @@
 """Texts -> embeddings. One protocol, so that a transformer can stand beside the static encoder."""
 
 import json
-import re
+import string
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -45,6 +45,7 @@ class StaticEncoder:
         model, tokenizer = folder / "encoder.onnx", folder / "tokenizer.json"
         self._tokenizer = Tokenizer.from_file(str(tokenizer))
         self._words = _whole_words(self._tokenizer)
+        self._pieces = self._tokenizer.model.tokenize
         self._session = session(model)
         self.dim: int = self._session.get_outputs()[0].shape[1]
         self.fingerprint = sha256(model.read_bytes() + tokenizer.read_bytes()).hexdigest()
@@ -59,27 +60,30 @@ class StaticEncoder:
         return rows
 
     def token_ids(self, text: str) -> list[int]:
-        """The tokenizer's ids of ``text``, in an order of their own.
+        """The tokenizer's ids of ``text``, in an order of their own: a sum of vectors does not care.
 
-        Whole words of the vocabulary are looked up here, at a third of the time; only what is left goes through the tokenizer.
-        A sum of vectors does not care for the order.
+        Of plain ASCII, words are split and looked up here, at a third of the time; only those that the vocabulary does not
+        hold whole go through the tokenizer's model.
         """
         if self._words is None or not text.isascii():
             return self._encoded(text)
-        words = _ASCII_WORD.findall(text.lower())
-        ids = list(map(self._words.get, words))
-        if None not in ids:
-            return ids  # type: ignore[return-value]  # no None is among them
-        rest = " ".join([word for word, found in zip(words, ids, strict=True) if found is None])
-        return [found for found in ids if found is not None] + self._encoded(rest)
+        encoded = text.encode()  # translating bytes takes a tenth of what a regular expression does
+        words, marks = encoded.translate(_TO_WORDS).decode().split(), encoded.translate(None, _NO_MARKS).decode()
+        found = list(map(self._words.get, [*words, *marks]))
+        if None not in found:
+            return found  # type: ignore[return-value]  # no None is among them
+        pieces = [piece.id for word, whole in zip(words, found, strict=False) if whole is None for piece in self._pieces(word)]
+        return [whole for whole in found if whole is not None] + pieces
 
     def _encoded(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
 
-# What BERT's pre-tokenizer makes of lower-cased ASCII: runs of letters and digits, and every mark by itself.
-_ASCII_WORD = re.compile(r"[a-z0-9]+|[!-/:-@\[-`{-~]")
+# What BERT's normaliser and pre-tokenizer make of ASCII: lower-case runs of letters and digits, and every mark by itself.
+_WORD_CHARACTERS = string.ascii_lowercase + string.digits
+_TO_WORDS = bytes(ord(chr(byte).lower()) if chr(byte).lower() in _WORD_CHARACTERS else ord(" ") for byte in range(256))
+_NO_MARKS = bytes(byte for byte in range(256) if chr(byte) not in string.punctuation)
 
 
 def _whole_words(tokenizer: Tokenizer) -> dict[str, int] | None:
@@ -89,4 +93,4 @@ def _whole_words(tokenizer: Tokenizer) -> dict[str, int] | None:
     kinds = (normaliser.get("type"), normaliser.get("lowercase"), splitter.get("type"), model.get("type"))
     if kinds != ("BertNormalizer", True, "BertPreTokenizer", "WordPiece"):
         return None
-    return {word: number for word, number in model["vocab"].items() if _ASCII_WORD.fullmatch(word)}
+    return {word: number for word, number in model["vocab"].items() if word in string.punctuation or set(word) <= set(_WORD_CHARACTERS)}

@@ -9,6 +9,12 @@ from classifier.types import Capability, Decision, Model, Prompt, Reason, Scores
 CHARS_PER_TOKEN = 3.6
 """Typical of mixed English text and code under current tokenisers; a request may state its ``input_tokens`` instead."""
 TOKENS_PER_IMAGE = 1_600
+_NEEDS: dict[tuple[bool, bool], frozenset[Capability]] = {
+    (False, False): frozenset(),
+    (True, False): frozenset({"tools"}),
+    (False, True): frozenset({"vision"}),
+    (True, True): frozenset({"tools", "vision"}),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +53,12 @@ class Facts:
 
 def facts_of(prompt: Prompt) -> Facts:
     """The facts that follow from the prompt alone."""
-    needs: set[Capability] = set()
-    if prompt.tools:
-        needs.add("tools")
-    if prompt.images:
-        needs.add("vision")
-    return Facts(estimate_tokens(prompt), needs=frozenset(needs))
+    return Facts(estimate_tokens(prompt), needs=needs_of(prompt))
+
+
+def needs_of(prompt: Prompt) -> frozenset[Capability]:
+    """What a model must be able to do beyond text."""
+    return _NEEDS[bool(prompt.tools), bool(prompt.images)]
 
 
 def estimate_tokens(prompt: Prompt) -> int:

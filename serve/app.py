@@ -7,11 +7,12 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
-from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from classifier import Router
 from serve import problems
-from serve.routes import Service, route, routes
+from serve.problems import Shield
+from serve.routes import Service, direct_route, routes
 from serve.schemas import BatchRequest, RouteRequest
 from serve.settings import Settings
 
@@ -30,16 +31,30 @@ def create_app(settings: Settings) -> FastAPI:
     # Redirects would repeat the client's query string and Host header.
     app = FastAPI(title="Pointsman", version=metadata.version("pointsman"), description=DESCRIPTION, redirect_slashes=False)
     service = app.state.service = Service(router, settings)
-    # The endpoint that every model call waits for is dispatched without the framework's dependencies, which it does not use;
-    # its twin among ``routes`` documents it.
-    app.router.routes.insert(0, Route("/route", route, methods=["POST"]))
     app.include_router(routes)
     problems.install(app, service.telemetry.refused)
+    _lay_direct(app, Shield(direct_route(service), service.telemetry.refused))
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # the documented way to extend the schema
     # What was loaded lives as long as the server; walking it in every collection would cost the tail of the latency.
     gc.collect()
     gc.freeze()
     return app
+
+
+def _lay_direct(app: FastAPI, direct: ASGIApp) -> None:
+    """``direct`` answers ``POST /route``, which every model call waits for, and the framework everything else."""
+    framework = app.build_middleware_stack
+
+    def stack() -> ASGIApp:
+        rest = framework()
+
+        async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
+            hot = scope["type"] == "http" and scope["method"] == "POST" and scope["path"] == "/route"
+            await (direct if hot else rest)(scope, receive, send)
+
+        return dispatch
+
+    app.build_middleware_stack = stack  # type: ignore[method-assign]  # where Starlette itself joins its layers
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

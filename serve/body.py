@@ -5,8 +5,9 @@ import re
 from http import HTTPStatus
 from typing import Any, TypeVar
 
-from fastapi import Request
 from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope
 
 from serve.problems import ProblemError, problem, unknown_field
 
@@ -14,17 +15,25 @@ Model = TypeVar("Model", bound=BaseModel)
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
-async def read(request: Request, limit: int) -> bytes:
-    """The whole body; a ProblemError 413 as soon as more than ``limit`` bytes are announced or sent."""
-    announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > limit:
-        raise _too_large(limit)
-    chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
+async def read(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """The whole body of a request; a ProblemError 413 as soon as more than ``limit`` bytes are announced or sent.
+
+    Raises ClientDisconnect where nobody waits for an answer.
+    """
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit() and int(value) > limit:
+            raise _too_large(limit)
+    chunks: list[bytes] = []
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
         if size > limit:
             raise _too_large(limit)
-        chunks.append(chunk)
+        more = message.get("more_body", False)
     return b"".join(chunks)
 
 

@@ -70,7 +70,7 @@ def describe(error: Exception) -> Problem:
 
 def response(found: Problem) -> Response:
     """The problem as a response."""
-    return Response(found.model_dump_json(exclude_none=True), status_code=found.status, media_type=MEDIA_TYPE)
+    return Response(found.model_dump_json(), status_code=found.status, media_type=MEDIA_TYPE)
 
 
 def install(app: FastAPI, count: Callable[[int], None]) -> None:

@@ -3,9 +3,10 @@
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict  # pydantic asks for this one below Python 3.12
 
 from classifier import Decision, Prompt, Reason, from_row
-from classifier.policy import Facts, facts_of
+from classifier.policy import Facts, estimate_tokens, needs_of
 from classifier.types import Path as ScorePath
 
 Tokens = Annotated[int, Field(ge=0, le=1_000_000_000)]
@@ -55,11 +56,10 @@ class RouteRequest(BaseModel):
 
     def to_facts(self, prompt: Prompt) -> Facts:
         """What the decision must respect."""
-        facts = facts_of(prompt)
         return Facts(
-            input_tokens=facts.input_tokens if self.input_tokens is None else self.input_tokens,
+            input_tokens=estimate_tokens(prompt) if self.input_tokens is None else self.input_tokens,
             output_tokens=self.expected_output_tokens,
-            needs=facts.needs,
+            needs=needs_of(prompt),
             tier_floor=self.tier_floor,
             tier_ceiling=self.tier_ceiling,
             min_sufficiency=self.min_sufficiency,
@@ -68,57 +68,57 @@ class RouteRequest(BaseModel):
         )
 
 
-class RouteResponse(BaseModel):
+class RouteResponse(TypedDict):
     """A decision. Numbers by tier are listed cheapest first."""
 
-    id: str = Field(description="Names this decision.")
+    id: Annotated[str, Field(description="Names this decision.")]
     tier: str
-    model: str = Field(description="What the catalog puts behind the tier.")
-    confidence: float = Field(description="Calibrated probability that the tier's answer is good enough, at the stated prior.")
+    model: Annotated[str, Field(description="What the catalog puts behind the tier.")]
+    confidence: Annotated[float, Field(description="Calibrated probability that the tier's answer is good enough, at the stated prior.")]
     sufficiency: dict[str, float]
-    probabilities: dict[str, float] = Field(description="That this tier is the cheapest sufficient one.")
+    probabilities: Annotated[dict[str, float], Field(description="That this tier is the cheapest sufficient one.")]
     reason: Reason
     reasons: list[Reason]
     policy: str
     path: Literal["fast"]
     path_reason: Literal["only_path"]
-    cached: bool = Field(description="Whether scores were taken from a cache; this version has none.")
-    task: str | None = Field(description="Null: this bundle has no task head.")
+    cached: Annotated[bool, Field(description="Whether scores were taken from a cache; this version has none.")]
+    task: Annotated[str | None, Field(description="Null: this bundle has no task head.")]
     task_probability: float | None
-    novelty: float | None = Field(description="Null: this bundle does not measure novelty.")
-    truncated: bool = Field(description="Whether only head and tail of the text were scored.")
+    novelty: Annotated[float | None, Field(description="Null: this bundle does not measure novelty.")]
+    truncated: Annotated[bool, Field(description="Whether only head and tail of the text were scored.")]
     plan_first: bool
-    cost_usd: dict[str, float] = Field(description="Estimated cost of this request.")
-    model_version: str = Field(description="The bundle that scored.")
-    router_ms: float
+    cost_usd: Annotated[dict[str, float], Field(description="Estimated cost of this request.")]
+    model_version: Annotated[str, Field(description="The bundle that scored.")]
+    router_ms: Annotated[float, Field(description="Milliseconds from the parsed body to the decision, with those scored along with it.")]
 
-    @classmethod
-    def from_decision(cls, decision: Decision, prompt: Prompt, *, decision_id: str, version: str, router_ms: float) -> "RouteResponse":
-        """Built without validation: every value comes from our own types."""
-        scores = decision.scores
-        tiers = scores.tiers
-        return cls.model_construct(
-            id=decision_id,
-            tier=decision.tier,
-            model=decision.model,
-            confidence=round(decision.confidence, 6),
-            sufficiency=_by_tier(tiers, scores.sufficiency),
-            probabilities=_by_tier(tiers, scores.probabilities),
-            reason=decision.reason,
-            reasons=list(decision.reasons),
-            policy=decision.policy,
-            path=scores.path,
-            path_reason=scores.path_reason,
-            cached=False,
-            task=None,
-            task_probability=None,
-            novelty=None,
-            truncated=prompt.truncated,
-            plan_first=False,
-            cost_usd=_by_tier(tiers, decision.cost_usd, 8),
-            model_version=version,
-            router_ms=round(router_ms, 3),
-        )
+
+def response_of(decision: Decision, prompt: Prompt, *, decision_id: str, version: str, router_ms: float) -> RouteResponse:
+    """The decision as it goes over the wire; not validated, since every value comes from our own types."""
+    scores = decision.scores
+    tiers = scores.tiers
+    return {
+        "id": decision_id,
+        "tier": decision.tier,
+        "model": decision.model,
+        "confidence": round(decision.confidence, 6),
+        "sufficiency": _by_tier(tiers, scores.sufficiency),
+        "probabilities": _by_tier(tiers, scores.probabilities),
+        "reason": decision.reason,
+        "reasons": list(decision.reasons),
+        "policy": decision.policy,
+        "path": scores.path,
+        "path_reason": scores.path_reason,
+        "cached": False,
+        "task": None,
+        "task_probability": None,
+        "novelty": None,
+        "truncated": prompt.truncated,
+        "plan_first": False,
+        "cost_usd": _by_tier(tiers, decision.cost_usd, 8),
+        "model_version": version,
+        "router_ms": round(router_ms, 3),
+    }
 
 
 class BatchRequest(BaseModel):
@@ -136,17 +136,17 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str
-    errors: list[dict[str, str]] | None = None
+    errors: Annotated[list[dict[str, str]] | None, Field(exclude_if=lambda errors: errors is None)] = None
 
 
-class BatchResult(BaseModel):
+class BatchResult(TypedDict, total=False):
     """Exactly one of the two."""
 
-    decision: RouteResponse | None = None
-    error: Problem | None = None
+    decision: RouteResponse
+    error: Problem
 
 
-class BatchResponse(BaseModel):
+class BatchResponse(TypedDict):
     """Results in the order of the requests."""
 
     results: list[BatchResult]

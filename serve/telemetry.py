@@ -16,16 +16,24 @@ class Telemetry:
     def __init__(self, version: str) -> None:
         self._registry = CollectorRegistry()
         self._decisions = Counter("pointsman_decisions", "Decisions", ["tier", "reason", "path"], registry=self._registry)
+        self._counters: dict[tuple[str, str, str], Counter] = {}
         self._problems = Counter("pointsman_problems", "Requests answered with a problem", ["status"], registry=self._registry)
         self._seconds = Histogram(
-            "pointsman_router_seconds", "Parsing, scoring and deciding one prompt", registry=self._registry, buckets=_SECONDS
+            "pointsman_router_seconds",
+            "From a parsed body to its decision, with those scored along with it",
+            registry=self._registry,
+            buckets=_SECONDS,
         )
         self._confidence = Histogram("pointsman_confidence", "Confidence of decisions", registry=self._registry, buckets=_CONFIDENCE)
         Gauge("pointsman_bundle", "The bundle in use", ["version"], registry=self._registry).labels(version).set(1)
 
     def decided(self, decision: Decision, seconds: float) -> None:
         """Count one decision."""
-        self._decisions.labels(decision.tier, decision.reason.value, decision.scores.path).inc()
+        key = (decision.tier, decision.reason.value, decision.scores.path)
+        counter = self._counters.get(key)  # finding it by its labels takes longer than counting
+        if counter is None:
+            counter = self._counters[key] = self._decisions.labels(*key)
+        counter.inc()
         self._confidence.observe(decision.confidence)
         self._seconds.observe(seconds)
 

@@ -6,7 +6,7 @@ costs a little accuracy, a question taken for a log line costs the decision.
 
 import re
 
-ASK_HEAD_CHARS = 500
+ASK_HEAD_CHARS = 300
 ASK_TAIL_CHARS = 300
 _FEW_LETTERS = 12  # an ask with fewer letters says nothing without what was pasted
 
@@ -28,9 +28,9 @@ _PASTED = re.compile(
     r"|(?:INFO|WARN|WARNING|ERROR|DEBUG|TRACE|FATAL)\b[\s:\]|]"
     r")"
 )
-_SYMBOLS = re.compile(r"[{}\[\]()<>=;|\\_$#@&*+%~^`\"/]")
+_NO_SYMBOLS = bytes(byte for byte in range(256) if chr(byte) not in '{}[]()<>=;|\\_$#@&*+%~^`"/')
+_NO_DIGITS = bytes(byte for byte in range(256) if chr(byte) not in "0123456789")
 _SYMBOL_SHARE = 0.2
-_DIGITS = re.compile(r"\d")
 
 
 def ask_of(window: str) -> str:
@@ -40,7 +40,7 @@ def ask_of(window: str) -> str:
     'Which line fails?'
     """
     text = window if "\n" not in window else "\n".join(_prose_lines(window))
-    if sum(map(str.isalpha, text[:200])) < _FEW_LETTERS:
+    if sum(map(str.isalpha, text[:40])) < _FEW_LETTERS and sum(map(str.isalpha, text[:200])) < _FEW_LETTERS:
         text = window
     if len(text) <= ASK_HEAD_CHARS + ASK_TAIL_CHARS:
         return text
@@ -61,8 +61,9 @@ def _is_pasted(line: str) -> bool:
     if _PASTED.match(line):
         return True
     visible = len(line.strip())
-    if len(_SYMBOLS.findall(line)) > _SYMBOL_SHARE * visible:
+    encoded = line.encode("utf-8", "replace")
+    if len(encoded.translate(None, _NO_SYMBOLS)) > _SYMBOL_SHARE * visible:
         return True
     if line[-1] in "{};" and line[0] in " \t":
         return True
-    return len(_DIGITS.findall(line)) > 0.4 * visible
+    return len(encoded.translate(None, _NO_DIGITS)) > 0.4 * visible

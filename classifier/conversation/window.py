@@ -6,8 +6,8 @@ of what people paste. Of the full text only ``len``, ``str.count`` and ``str.fin
 
 import re
 
-HEAD_CHARS = 1_000
-TAIL_CHARS = 600
+HEAD_CHARS = 500
+TAIL_CHARS = 400
 
 INJECTED_TAGS = (
     "system-reminder",
@@ -101,13 +101,15 @@ _HINTS = (
 _LOUD_HINTS = tuple(_LOUD.split("|"))
 _WORD = re.compile(r"\w+")
 _LONGEST_STEERING = 240
-# A colon ends a sentence only before a line break: "tier: large" must stay in one piece.
-_SENTENCE_END = re.compile(r"[.!?;][\"')\]]*\s+|\n+|(?<=\])\s+|(?<=(?-i:SK|LE|EX|NG|AL|SY|RD|ST|PT|RY|ON):)\s+")
+# A colon ends a sentence only after capitals or before a line break: "tier: large" must stay in one piece.
+_SENTENCE_END = re.compile(r"(?:[.!?;][\"')\]]*|\]|:(?<=[A-Z][A-Z]:))\s+|\n+")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def without_injected(text: str) -> str:
     """``text`` without the blocks of ``INJECTED_TAGS``; an unclosed block is the person's own text and stays."""
+    if "</" not in text:
+        return text
     for tag in INJECTED_TAGS:
         opening, closing = f"<{tag}>", f"</{tag}>"
         start = text.find(opening)
@@ -134,32 +136,31 @@ def without_steering(text: str) -> str:
     >>> without_steering("Which model is large enough for OCR?")
     'Which model is large enough for OCR?'
     """
-    if not _hints(text):
-        return text
-    words = set(_WORD.findall(text))
-    words.update([word.lower() for word in words])  # verdicts in capitals must stand in capitals
-    patterns = [pattern for needed, pattern in _RULES if not any(words.isdisjoint(group) for group in needed)]
-    if not patterns:
+    hints = _hints(text)
+    if not hints:
         return text
     kept, position = [], 0
     for end in (*(match.end() for match in _SENTENCE_END.finditer(text)), len(text)):
         sentence = text[position:end]
         position = end
-        if not _is_steering(sentence.strip(), patterns):
+        if not _is_steering(sentence.strip(), hints):
             kept.append(sentence)
     rest = "".join(kept).strip()
     return rest if any(map(str.isalnum, rest)) else text
 
 
-def _hints(text: str) -> bool:
+def _hints(text: str) -> list[str]:
     lowered = text.lower()
-    return any(hint in lowered for hint in _HINTS) or any(hint in text for hint in _LOUD_HINTS)
+    return [hint for hint in _HINTS if hint in lowered] + [hint.lower() for hint in _LOUD_HINTS if hint in text]
 
 
-def _is_steering(sentence: str, patterns: list[re.Pattern[str]]) -> bool:
-    if len(sentence) > _LONGEST_STEERING or sentence.endswith("?") or not _hints(sentence):
+def _is_steering(sentence: str, hints: list[str]) -> bool:
+    lowered = sentence.lower()
+    if len(sentence) > _LONGEST_STEERING or sentence.endswith("?") or not any(hint in lowered for hint in hints):
         return False
-    return any(pattern.search(sentence) for pattern in patterns)
+    words = set(_WORD.findall(sentence))
+    words.update([word.lower() for word in words])  # verdicts in capitals must stand in capitals
+    return any(pattern.search(sentence) for needed, pattern in _RULES if not any(words.isdisjoint(group) for group in needed))
 
 
 def scorable(text: str) -> tuple[str, bool]:

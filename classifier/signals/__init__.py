@@ -6,6 +6,7 @@ logarithm. Adding, renaming or reordering signals makes older bundles refuse to 
 """
 
 from collections.abc import Sequence
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +16,11 @@ from classifier.signals.table import SIGNALS, Signal
 from classifier.types import Prompt
 
 NAMES: tuple[str, ...] = tuple(signal.name for signal in SIGNALS)
-_COUNTED = [(column, signal.count) for column, signal in enumerate(SIGNALS) if signal.count is not None]
-_COUNTED_COLUMNS, _COUNTED_PLACES = (np.array(values) for values in zip(*_COUNTED, strict=True))
-_COMPUTED = [(column, signal.function) for column, signal in enumerate(SIGNALS) if signal.function is not None]
-_COMPUTED_COLUMNS = np.array([column for column, _ in _COMPUTED])
+_COUNTED = [column for column, signal in enumerate(SIGNALS) if signal.count is not None]
+_COMPUTED = [column for column, signal in enumerate(SIGNALS) if signal.count is None]
+_FUNCTIONS = [signal.function for signal in SIGNALS if signal.function is not None]
+_counts = itemgetter(*[signal.count for signal in SIGNALS if signal.count is not None])
+_ORDER = np.argsort([*_COUNTED, *_COMPUTED])
 
 __all__ = ["NAMES", "SIGNALS", "Signal", "signal_matrix"]
 
@@ -28,6 +30,5 @@ def signal_matrix(prompts: Sequence[Prompt]) -> NDArray[np.float32]:
     rows = np.empty((len(prompts), len(SIGNALS)), dtype=np.float32)
     for row, prompt in zip(rows, prompts, strict=True):
         found = scan(prompt)
-        row[_COUNTED_COLUMNS] = np.array(found.counts)[_COUNTED_PLACES]
-        row[_COMPUTED_COLUMNS] = [function(found) for _, function in _COMPUTED]
-    return rows
+        row[:] = (*_counts(found.counts), *[function(found) for function in _FUNCTIONS])
+    return rows[:, _ORDER]

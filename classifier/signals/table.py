@@ -8,9 +8,9 @@ from classifier.signals.scan import GROUPS, Scan
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """One readable number of a prompt. ``meaning`` is shown to people beside the value.
+    """One readable number of a prompt: what ``function`` makes of a scan, or the scan's own count at the place ``count``.
 
-    Its value is what ``function`` makes of a scan, or the scan's own count at the place ``count``.
+    ``meaning`` is shown to people beside the value.
     """
 
     name: str

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from subprocess import Popen
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from classifier import Prompt
 from serve.app import create_app
 from serve.schemas import RouteRequest
 from serve.settings import Settings
@@ -163,15 +165,22 @@ def test_a_websocket_request_is_neither_logged_nor_repeated(server: Launched, ke
     assert MARKER not in server[2].read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("stage", ["scoring", "deciding"])
 @pytest.mark.parametrize("path", ["/route", "/route/batch"])
-def test_an_unforeseen_error_is_answered_and_logged_without_its_message(caplog: pytest.LogCaptureFixture, path: str) -> None:
+def test_an_unforeseen_error_is_answered_and_logged_without_its_message(caplog: pytest.LogCaptureFixture, path: str, stage: str) -> None:
     """The app raises nothing either, which the server around it would log."""
     app = create_app(Settings())
 
-    def broken(request: RouteRequest) -> None:
-        raise RuntimeError(request.prompt)
+    def scoring(prompts: Sequence[Prompt], _path: str) -> None:
+        raise RuntimeError(prompts[0].text)
 
-    app.state.service.route = broken
+    def deciding(_request: RouteRequest, prompt: Prompt, *_: object) -> None:
+        raise RuntimeError(prompt.text)
+
+    if stage == "scoring":
+        app.state.service.router.score = scoring
+    else:
+        app.state.service._decided = deciding
 
     async def post() -> httpx.Response:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
@@ -179,8 +188,8 @@ def test_an_unforeseen_error_is_answered_and_logged_without_its_message(caplog: 
             return await client.post(path, json=request if path == "/route" else {"requests": [request]})
 
     answer = asyncio.run(post())
-    problem = answer.json() if path == "/route" else answer.json()["results"][0]["error"]
-    assert problem["status"] == 500
+    body = answer.json()
+    assert (body["results"][0]["error"] if "results" in body else body)["status"] == 500
     assert "unexpected RuntimeError at test_serve_privacy.py:" in caplog.text
     assert MARKER not in whole(answer) + caplog.text
 

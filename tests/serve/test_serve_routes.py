@@ -1,12 +1,20 @@
-"""POST /route over HTTP: every field of a decision, and every limit a request may set."""
+"""POST /route over HTTP: every field of a decision, and every limit a request may set; and the service behind it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from classifier import Prompt, Router, Scores
+from classifier.errors import MalformedPromptError, PolicyError
+from classifier.types import Path as ScorePath
+from serve.problems import describe
+from serve.routes import Service
+from serve.schemas import BatchResult, RouteRequest
+from serve.settings import Settings
 
 pytest_plugins = ("fixtures_of_serve",)
 
@@ -301,3 +309,168 @@ def test_half_a_character_is_routed_wherever_it_stands(client: httpx.Client, bod
 def test_the_content_type_does_not_matter(client: httpx.Client, content_type: str) -> None:
     """A gateway that forgets it is served all the same."""
     assert client.post("/route", content=b'{"prompt": "x"}', headers={"content-type": content_type}).status_code == 200
+
+
+# the service, which works stage by stage on what it is given together
+
+RIGHT: list[Any] = [
+    *({"prompt": prompt} for prompt in PROMPTS),
+    {"prompt": PROMPTS[0], "path": "fast", "tier_floor": "medium"},
+    {"prompt": PROMPTS[3], "path": "auto", "tier_ceiling": "small", "min_sufficiency": 1},
+    {"messages": OPENAI, "input_tokens": 50_000},
+    {"messages": ANTHROPIC, "system": "You are terse.", "tools": [{"name": "read"}]},
+]
+CANNOT_BE_ROUTED: list[tuple[Any, type[Exception]]] = [
+    ({}, MalformedPromptError),
+    ({"prompt": " ", "path": "fast"}, MalformedPromptError),
+    ({"messages": [{"role": "wizard", "content": "x"}]}, MalformedPromptError),
+    ({"prompt": "x", "tier_floor": "huge"}, PolicyError),
+    ({"prompt": "x", "max_cost_usd": 1e-12, "path": "fast"}, PolicyError),
+]
+NO_REQUESTS: list[Any] = [5, None, [], "x", {"prompt": 5}, {"promt": "x"}, {"prompt": "x", "tier_floor": 1}]
+
+
+@pytest.fixture(name="service")
+def _service(serving_router: Router) -> Service:
+    """A service that has counted nothing yet."""
+    return Service(serving_router, Settings())
+
+
+def requests_of(items: Sequence[Any]) -> list[RouteRequest]:
+    """Items of the right shape, as requests."""
+    return [RouteRequest.model_validate(item) for item in items]
+
+
+def lasting(results: Sequence[Any]) -> list[Any]:
+    """Results without what differs from one answer to the next, and errors as something that can be compared."""
+    return [
+        (type(result).__name__, str(result))
+        if isinstance(result, Exception)
+        else {name: value for name, value in result.items() if name not in {"id", "router_ms"}}
+        for result in results
+    ]
+
+
+def unwrapped(results: Sequence[BatchResult]) -> list[Any]:
+    """What is inside the results of a batch."""
+    return [result["decision"] if "decision" in result else {"error": result["error"].model_dump()} for result in results]
+
+
+def counted(service: Service, name: str) -> float:
+    """The sum of a counter over all its labels."""
+    lines = service.telemetry.exposition().decode().splitlines()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
+
+
+SOME_OF_ALL = st.lists(st.sampled_from([*RIGHT, *(item for item, _ in CANNOT_BE_ROUTED)]), max_size=8)
+
+
+@settings(deadline=None, max_examples=60)
+@given(items=SOME_OF_ALL)
+def test_requests_together_get_the_results_they_get_one_by_one(serving_router: Router, items: list[Any]) -> None:
+    """In their order, whatever stands beside them; of decisions, all but the id and the time."""
+    service, requests = Service(serving_router, Settings()), requests_of(items)
+    alone = [result for request in requests for result in service.route([request])]
+    assert lasting(service.route(requests)) == lasting(alone)
+
+
+@pytest.mark.parametrize(("wrong", "kind"), CANNOT_BE_ROUTED)
+def test_an_error_is_the_result_of_its_own_request_alone(service: Service, wrong: Any, kind: type[Exception]) -> None:
+    """It is returned, not raised, and right ones on both sides of it are decided."""
+    before, error, after = service.route(requests_of([RIGHT[0], wrong, RIGHT[1]]))
+    assert type(error) is kind
+    assert lasting([before, after]) == lasting(service.route(requests_of(RIGHT[:2])))
+
+
+@pytest.fixture(name="flawed")
+def _flawed(serving_router: Router, service: Service, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Lets scoring fail wherever a zebra is among the prompts; how many were scored at a time."""
+    score, sizes = serving_router.score, list[int]()
+
+    def flawed(prompts: Sequence[Prompt], path: ScorePath) -> list[Scores]:
+        sizes.append(len(prompts))
+        if any("zebra" in prompt.text for prompt in prompts):
+            raise ZeroDivisionError
+        return list(score(prompts, path))
+
+    monkeypatch.setattr(serving_router, "score", flawed)
+    return sizes
+
+
+def test_an_unforeseen_error_in_scoring_refuses_the_one_at_fault(service: Service, flawed: list[int]) -> None:
+    """Those that were to be scored with it get what they would have got without it."""
+    before, error, after = service.route(requests_of([RIGHT[0], {"prompt": "a zebra"}, RIGHT[1]]))
+    assert type(error) is ZeroDivisionError
+    assert lasting([before, after]) == lasting(service.route(requests_of(RIGHT[:2])))
+    assert counted(service, "pointsman_decisions_total") == 4
+
+
+def test_requests_are_scored_one_by_one_only_where_scoring_them_together_fails(service: Service, flawed: list[int]) -> None:
+    """And of a path without the one at fault all at once still."""
+    service.route(requests_of([{"prompt": "x"}] * 4))
+    assert flawed == [4]
+    flawed.clear()
+    service.route(requests_of([{"prompt": "a zebra"}, {"prompt": "x"}, *[{"prompt": "x", "path": "fast"}] * 3]))
+    assert sorted(flawed) == [1, 1, 2, 3]
+
+
+def test_an_item_at_fault_has_a_problem_in_its_place(service: Service, flawed: list[int]) -> None:
+    """A 500, whatever it was."""
+    results = service.route_items([RIGHT[0], {"prompt": "a zebra"}, RIGHT[1]])
+    assert [list(result) for result in results] == [["decision"], ["error"], ["decision"]]
+    assert results[1]["error"].status == 500
+
+
+def test_nothing_but_errors_is_a_result_as_well(service: Service) -> None:
+    """There is nothing to score then."""
+    results = service.route(requests_of([item for item, _ in CANNOT_BE_ROUTED]))
+    assert [type(result) for result in results] == [kind for _, kind in CANNOT_BE_ROUTED]
+
+
+def test_no_requests_have_no_results(service: Service) -> None:
+    """Neither as requests nor as items."""
+    assert service.route([]) == []
+    assert service.route_items([]) == []
+
+
+def test_each_decision_is_counted_and_no_error_is(service: Service) -> None:
+    """Who turns errors into problems counts those."""
+    service.route(requests_of([*RIGHT, *(item for item, _ in CANNOT_BE_ROUTED)]))
+    assert counted(service, "pointsman_decisions_total") == len(RIGHT)
+    assert counted(service, "pointsman_problems_total") == 0
+
+
+def test_ids_are_different_among_requests_alike(service: Service) -> None:
+    """They were decided together, and are two decisions."""
+    one, other = service.route(requests_of([RIGHT[0]] * 2))
+    assert not isinstance(one, Exception)
+    assert not isinstance(other, Exception)
+    assert one["id"] != other["id"]
+
+
+@settings(deadline=None, max_examples=60)
+@given(items=st.lists(st.sampled_from([*RIGHT, *(item for item, _ in CANNOT_BE_ROUTED), *NO_REQUESTS]), max_size=8))
+def test_items_together_get_the_results_they_get_one_by_one(serving_router: Router, items: list[Any]) -> None:
+    """As they were sent, those that are no requests included."""
+    service = Service(serving_router, Settings())
+    alone = [result for item in items for result in service.route_items([item])]
+    assert lasting(unwrapped(service.route_items(items))) == lasting(unwrapped(alone))
+
+
+@pytest.mark.parametrize("wrong", [*NO_REQUESTS, *(item for item, _ in CANNOT_BE_ROUTED)])
+def test_a_wrong_item_among_right_ones_has_a_problem_in_its_place(service: Service, wrong: Any) -> None:
+    """Counted as one; the items beside it are decided as requests are."""
+    results = service.route_items([RIGHT[0], wrong, RIGHT[1]])
+    assert [list(result) for result in results] == [["decision"], ["error"], ["decision"]]
+    assert results[1]["error"].status == 422
+    assert counted(service, "pointsman_problems_total") == 1
+    assert lasting(unwrapped(results[::2])) == lasting(service.route(requests_of(RIGHT[:2])))
+
+
+@pytest.mark.parametrize(("wrong", "kind"), CANNOT_BE_ROUTED)
+def test_the_problem_of_an_item_describes_its_error(service: Service, wrong: Any, kind: type[Exception]) -> None:
+    """The same words as for the request alone."""
+    (error,) = service.route(requests_of([wrong]))
+    (result,) = service.route_items([wrong])
+    assert isinstance(error, kind)
+    assert result["error"] == describe(error)
