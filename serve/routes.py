@@ -46,9 +46,14 @@ class Service:
                 results[place] = prompt
             else:
                 by_path.setdefault(request.path or self.settings.path, {})[place] = prompt
+        ids = os.urandom(16 * len(requests)).hex()  # at once: each call of the kernel takes as long as deciding
         for path, prompts in by_path.items():
             for (place, prompt), scores in zip(prompts.items(), self._scored(list(prompts.values()), path), strict=True):
-                results[place] = scores if isinstance(scores, Exception) else _tried(self._decided, requests[place], prompt, scores, start)
+                results[place] = (
+                    scores
+                    if isinstance(scores, Exception)
+                    else _tried(self._decided, requests[place], prompt, scores, start, ids[32 * place : 32 * place + 32])
+                )
         return results
 
     def _scored(self, prompts: Sequence[Prompt], path: ScorePath) -> Sequence[Scores | Exception]:
@@ -58,13 +63,11 @@ class Service:
             return found
         return [one if isinstance(one, Exception) else one[0] for one in (_tried(self.router.score, (prompt,), path) for prompt in prompts)]
 
-    def _decided(self, request: RouteRequest, prompt: Prompt, scores: Scores, start: float) -> RouteResponse:
+    def _decided(self, request: RouteRequest, prompt: Prompt, scores: Scores, start: float, decision_id: str) -> RouteResponse:
         decision = decide(scores, self.router.policy, request.to_facts(prompt))
         seconds = time.perf_counter() - start
         self.telemetry.decided(decision, seconds)
-        return response_of(
-            decision, prompt, decision_id=os.urandom(16).hex(), version=self.router.manifest.version, router_ms=seconds * 1e3
-        )
+        return response_of(decision, prompt, decision_id=decision_id, version=self.router.manifest.version, router_ms=seconds * 1e3)
 
     def route_items(self, items: Sequence[Any]) -> list[BatchResult]:
         """The same for the items of a batch as they were sent."""

@@ -90,14 +90,15 @@ class Trees(PerTier):
     embedding they only overfit.
     """
 
-    iterations: int = 150
+    iterations: int = 75
     leaves: int = 16
+    rate: float = 0.12
 
     def estimator(self, rows: int) -> HistGradientBoostingClassifier:
         """See ``PerTier``."""
         del rows
         return HistGradientBoostingClassifier(
-            learning_rate=0.06,
+            learning_rate=self.rate,
             max_iter=self.iterations,
             max_leaf_nodes=self.leaves,
             min_samples_leaf=20,
@@ -164,7 +165,7 @@ FAMILIES: dict[str, Callable[[int], Head]] = {
     "linear": lambda seed: PerBasis(partial(Linear, seed), partial(Linear, seed)),
     "network": Network,
     # Of outcomes there are more rows, and nobody waits for that graph.
-    "trees": lambda seed: PerBasis(partial(Trees, seed), partial(Trees, seed, iterations=200, leaves=31)),
+    "trees": lambda seed: PerBasis(partial(Trees, seed), partial(Trees, seed, iterations=200, leaves=31, rate=0.06)),
 }
 """Name -> what makes a new, unfitted head from a seed."""
 
