@@ -30,6 +30,7 @@ _LOG = re.compile(r"\n\W?(?:\d{4}-\d\d-\d\d|\w{3} +\d+ \d\d:|\d\d:\d\d:\d\d|(?:I
 _DIFF = re.compile(r"\n(?:diff --git|@@ |\+\+\+ |--- |[+-](?![+-])\s*\S)")
 _LIST = re.compile(r"\n\s*(?:[-*•]|\d{1,2}[.)])\s")
 _MAIL = re.compile(r"\n(?:From|To|Cc|Subject|Date|Von|An|Betreff|De|Para|Asunto|Objet):")
+_NON_LATIN = re.compile("[\u0250-\U0010ffff]")
 _SENTENCE_END = re.compile(r"[.!?。！？](?:\s|$)")
 _NOT_CODE = bytes(byte for byte in range(256) if chr(byte) not in "{}()[];=<>")
 
@@ -103,7 +104,7 @@ def scan(prompt: Prompt) -> Scan:
     counts, filler = _count_words(words)
     non_latin = 0
     if not ask.isascii():
-        non_latin = sum(1 for character in ask if character > "\u024f" and character.isalpha())
+        non_latin = sum(map(str.isalpha, _NON_LATIN.findall(ask)))
         if non_latin:
             for term, group in _SUBSTRINGS:
                 counts[group] += ask.count(term)
