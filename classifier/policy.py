@@ -1,6 +1,6 @@
 """Scores -> decision. Pure: reads no file and no clock, and knows neither HTTP nor the model that scored."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from classifier.errors import PolicyError
@@ -70,6 +70,11 @@ _FIELDS = {Reason.CEILING: "tier_ceiling", Reason.LATENCY: "max_model_latency_ms
 """The request's field behind a constraint."""
 
 
+def cheapest(sufficiency: Sequence[float], target: float, candidates: Sequence[int]) -> int:
+    """The first of ``candidates``, cheapest first and not empty, whose sufficiency reaches ``target``, else the last."""
+    return next((tier for tier in candidates if sufficiency[tier] >= target), candidates[-1])
+
+
 def decide(scores: Scores, policy: Policy, facts: Facts) -> Decision:
     """The cheapest allowed tier that suffices, else the dearest allowed one.
 
@@ -90,10 +95,7 @@ def decide(scores: Scores, policy: Policy, facts: Facts) -> Decision:
     ceiling = None if facts.tier_ceiling is None else policy.index(facts.tier_ceiling, "tier_ceiling")
     floor = 0 if facts.tier_floor is None else policy.index(facts.tier_floor, "tier_floor")
 
-    def choose(candidates: list[int]) -> int:
-        return next((tier for tier in candidates if scores.sufficiency[tier] >= target), candidates[-1])
-
-    chosen = choose(list(tiers))
+    chosen = cheapest(scores.sufficiency, target, tiers)
     first = Reason.SUFFICIENT if scores.sufficiency[chosen] >= target else Reason.NONE_SUFFICIENT
     moved: list[Reason] = []
     allowed = list(tiers)
@@ -103,7 +105,7 @@ def decide(scores: Scores, policy: Policy, facts: Facts) -> Decision:
         if len(passing) < len(tiers):
             failed.append(reason)
         allowed = [tier for tier in allowed if tier in passing]
-        if allowed and (now := choose(allowed)) != chosen:
+        if allowed and (now := cheapest(scores.sufficiency, target, allowed)) != chosen:
             chosen = now
             moved.append(reason)
     if not allowed:
@@ -112,7 +114,7 @@ def decide(scores: Scores, policy: Policy, facts: Facts) -> Decision:
         if ceiling is not None and floor > ceiling:
             raise PolicyError(f"tier_floor {facts.tier_floor} is above tier_ceiling {facts.tier_ceiling}", "tier_floor")
         raise PolicyError(f"tier_floor {facts.tier_floor} is above every allowed tier: excluded by {', '.join(failed)}", "tier_floor")
-    if floor and (now := choose([tier for tier in allowed if tier >= floor])) != chosen:
+    if floor and (now := cheapest(scores.sufficiency, target, [tier for tier in allowed if tier >= floor])) != chosen:
         chosen = now
         moved.append(Reason.FLOOR)
     model = policy.catalog[chosen]

@@ -25,12 +25,22 @@ Made = TypeVar("Made")
 
 
 class Service:
-    """What the endpoints share: one loaded router and its counters. Its methods are safe in any thread."""
+    """What the endpoints share: one loaded router and its counters. Its methods are safe in any thread, save ``answer``,
+    which belongs to the event loop.
+    """
 
     def __init__(self, router: Router, settings: Settings) -> None:
         self.router, self.settings = router, settings
         self.telemetry = Telemetry(router.manifest.version)
         self.gathered = Gather(self.route)
+
+    async def answer(self, scope: Scope, receive: Receive) -> bytes:
+        """The body of the response to one request for ``/route``; raises as ``serve.body`` and ``route`` do.
+
+        In the event loop on purpose: scoring takes less than handing it to a thread and back.
+        """
+        content = await body.read(scope, receive, self.settings.max_body)
+        return to_json(await self.gathered(body.parse(content, RouteRequest)))
 
     def route(self, requests: Sequence[RouteRequest]) -> list[RouteResponse | Exception]:
         """Score and decide each request; an error of one is its own result: nothing to route, or no tier that can be given.
@@ -117,18 +127,14 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 @routes.post("/route", response_model=RouteResponse, responses=PROBLEMS, openapi_extra=documented(RouteRequest))
 async def route(request: Request) -> Response:
     """The cheapest tier whose answer will be good enough, and how sure that is."""
-    service = service_of(request)
-    content = await body.read(request.scope, request.receive, service.settings.max_body)
-    return Response(to_json(await service.gathered(body.parse(content, RouteRequest))), media_type=JSON)
+    return Response(await service_of(request).answer(request.scope, request.receive), media_type=JSON)
 
 
 def direct_route(service: Service) -> ASGIApp:
     """``route`` as a bare application, which a request reaches without the framework's layers: they cost as much as scoring."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        # In the event loop on purpose: scoring takes less than handing it to a thread and back.
-        content = await body.read(scope, receive, service.settings.max_body)
-        answer = to_json(await service.gathered(body.parse(content, RouteRequest)))
+        answer = await service.answer(scope, receive)
         headers = [(b"content-type", JSON.encode()), (b"content-length", b"%d" % len(answer))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": answer})

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from classifier import from_messages, from_text
 from classifier.errors import PolicyError
-from classifier.policy import CHARS_PER_TOKEN, TOKENS_PER_IMAGE, Facts, Policy, decide, estimate_tokens, facts_of
+from classifier.policy import CHARS_PER_TOKEN, TOKENS_PER_IMAGE, Facts, Policy, cheapest, decide, estimate_tokens, facts_of
 from classifier.types import Capability, Decision, Model, Reason, Scores
 
 ORDER = [Reason.CONTEXT_WINDOW, Reason.CAPABILITY, Reason.CEILING, Reason.LATENCY, Reason.BUDGET, Reason.FLOOR]
@@ -369,3 +369,16 @@ def test_what_a_prompt_holds_is_what_its_model_must_handle(parts: list[Any], too
     facts = facts_of(from_messages([{"role": "user", "content": ["What is it?", *parts]}], tools=tools))
     assert facts.needs == needs
     assert facts == Facts(facts.input_tokens, needs=facts.needs)
+
+
+@pytest.mark.parametrize(
+    ("small", "medium", "tier"), [(0.95, 0.99, 0), (0.9, 0.99, 0), (0.89, 0.9, 1), (0.1, 0.89, 2)], ids=["sure", "just", "medium", "none"]
+)
+def test_the_cheapest_candidate_that_reaches_the_target_is_taken(small: float, medium: float, tier: int) -> None:
+    """The dearest where none below it does."""
+    assert cheapest((small, medium, 1.0), 0.9, range(3)) == tier
+
+
+def test_only_candidates_are_taken() -> None:
+    """Whatever the others reach; where even the last misses the target there is nothing better to offer."""
+    assert cheapest((1.0, 0.2, 1.0), 0.9, (1,)) == 1
