@@ -6,8 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from classifier import from_text
-from training.changes import Change, Fillers, changes
-from training.dataset import DataError, Example
+from training.changes import Change, Fillers, beside, changes
+from training.dataset import Example
+from training.files import DataError
 
 WEIGHT = 0.5
 """Of a copy, beside the prompt itself."""
@@ -24,7 +25,7 @@ def copies(examples: Sequence[Example], texts: Path, seed: int) -> list[Example]
     fillers = Fillers.read(texts)
     if not fillers.steering:
         raise DataError(texts, None, "steering", "an empty list", "at least one text")
-    kinds: dict[str, Change] = {**changes(fillers), "steering": lambda text, draw: steered(text, draw.choice(fillers.steering), draw)}
+    kinds: dict[str, Change] = {**changes(fillers), "steering": lambda text, draw: beside(text, draw.choice(fillers.steering), draw)}
     draw = random.Random(seed)  # noqa: S311 - reproducible, nothing secret
     result: list[Example] = []
     for example in examples:
@@ -34,10 +35,3 @@ def copies(examples: Sequence[Example], texts: Path, seed: int) -> list[Example]
         changed = kinds[kind](example.text, draw)
         result.append(replace(example, id=f"{example.id}~{kind}", prompt=from_text(changed), text=changed, weight=WEIGHT * example.weight))
     return result
-
-
-def steered(text: str, steering: str, draw: random.Random) -> str:
-    """``steering`` before or after ``text``."""
-    parts = [text, steering]
-    draw.shuffle(parts)
-    return draw.choice(["\n\n", "\n", " "]).join(parts)

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from classifier import Router, from_text
+from classifier.policy import cheapest
 from classifier.types import Path as ScorePath
 from classifier.types import Scores
-from training.changes import Fillers, changes
-from training.dataset import DataError, rows_of
+from training.changes import Fillers, beside, changes
+from training.files import DataError, rows_of
 
 CLOSE = 0.05
 """Two scores this close to each other and to the target are no disagreement: the policy has to cut somewhere."""
@@ -58,28 +59,22 @@ def cases(folder: Path, prompts: dict[str, str], seed: int = 0) -> list[Case]:
     ]
     for row in _texts(folder / "injection.jsonl", "push", "text"):
         for base in draw.sample(ids, 2):
-            parts = [prompts[base], row["text"]]
-            draw.shuffle(parts)
-            result.append(Case("injection", row["push"], draw.choice(["\n\n", "\n", " "]).join(parts), prompts[base]))
+            result.append(Case("injection", row["push"], beside(prompts[base], row["text"], draw), prompts[base]))
     result += [Case("mft", row["tier"], row["prompt"], tier=row["tier"]) for row in _texts(folder / "mft.jsonl", "tier", "prompt")]
     return result
 
 
 def passes(case: Case, base: Scores | None, changed: Scores, target: float) -> bool:
     """Whether the decision on the changed prompt is as it must be."""
-    now = decided(changed, target)
+    tiers = range(len(changed.tiers))
+    now = cheapest(changed.sufficiency, target, tiers)
     if base is None:
         return changed.tiers[now] == case.tier
-    before = decided(base, target)
+    before = cheapest(base.sufficiency, target, tiers)
     if now == before or (case.suite == "direction" and now > before):
         return True
     decisive = min(now, before)  # the tier that reached the target in one of the two and missed it in the other
     return abs(changed.sufficiency[decisive] - base.sufficiency[decisive]) <= CLOSE  # with the target in between
-
-
-def decided(scores: Scores, target: float) -> int:
-    """The cheapest tier that reaches the target, else the dearest."""
-    return next((tier for tier, value in enumerate(scores.sufficiency) if value >= target), len(scores.tiers) - 1)
 
 
 def run(router: Router, found: Sequence[Case], path: ScorePath) -> dict[str, dict[str, list[bool]]]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from training.dataset import DataError
+from training.files import DataError
 
 Change = Callable[[str, random.Random], str]
 
@@ -60,6 +60,13 @@ def changes(fillers: Fillers) -> dict[str, Change]:
     }
 
 
+def beside(text: str, other: str, draw: random.Random) -> str:
+    """``other`` before or after ``text``, on the same line, the next, or with a blank line between."""
+    parts = [text, other]
+    draw.shuffle(parts)
+    return draw.choice(["\n\n", "\n", " "]).join(parts)
+
+
 _WORD = re.compile(r"(?<!\w)[A-Za-z]{4,}(?!\w)")
 _TYPO_SHARE = 0.08
 
@@ -100,7 +107,7 @@ _BRITISH = {
 }  # fmt: skip
 _SHORT = {
     "please": "pls", "you": "u", "are": "r", "because": "cuz", "with": "w/", "without": "w/o", "about": "abt", "and": "&",
-    "do not": "don't", "cannot": "can't", "it is": "it's", "i am": "i'm", "okay": "ok", "between": "btw", "something": "smth",
+    "do not": "don't", "cannot": "can't", "it is": "it's", "i am": "i'm", "okay": "ok", "something": "smth",
 }  # fmt: skip
 _VARIANTS = {**_BRITISH, **{british: american for american, british in _BRITISH.items()}, **_SHORT}
 _VARIED = re.compile(r"(?<!\w)(?ai:" + "|".join(map(re.escape, _VARIANTS)) + r")(?!\w)")

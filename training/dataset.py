@@ -8,7 +8,7 @@ pooled for the tier, missing where the pool is empty.
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classifier import from_row
-from classifier.errors import MalformedPromptError, PointsmanError
+from classifier.errors import MalformedPromptError
 from classifier.types import Prompt
+from training.files import DataError, below_test, jsonl_files, rows_of
 
 TIERS = ("small", "medium", "large")
 POOLS = "pools.json"
@@ -33,15 +34,6 @@ _MEAN_SURE = 2
 Split = Literal["train", "test"]
 Kind = Literal["labelled", "outcomes"]
 Pools = dict[str, dict[str, list[str]]]
-
-
-class DataError(PointsmanError):
-    """A row that cannot be learned from: names file, line and field, what was found and what was expected."""
-
-    def __init__(self, file: Path, line: int | None, field: str, found: object, expected: str) -> None:
-        place = f"{file}:{line}" if line else str(file)
-        super().__init__(f"{place}: {field}: found {found}, expected {expected}")
-        self.file, self.line, self.field, self.found, self.expected = file, line, field, found, expected
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +82,14 @@ def read(paths: Sequence[Path], tiers: tuple[str, ...] = TIERS) -> list[Example]
     examples: list[Example] = []
     places: list[tuple[Path, int]] = []
     for path in paths:
-        files = sorted(path.rglob("*.jsonl")) if path.is_dir() else [path]
+        files = jsonl_files(path)
         if not files:
             raise DataError(path, None, "folder", "no *.jsonl files", "at least one")
-        has_test = any(_below_test(file, path) for file in files)
+        has_test = any(below_test(file, path) for file in files)
         for file in files:
             pools = _pools(file)
             for line, row in rows_of(file):
-                split: Split | None = "test" if _below_test(file, path) else "train" if has_test else None
+                split: Split | None = "test" if below_test(file, path) else "train" if has_test else None
                 examples.append(_example(row, file, line, pools, split, tiers))
                 places.append((file, line))
     _check(examples, places)
@@ -106,7 +98,8 @@ def read(paths: Sequence[Path], tiers: tuple[str, ...] = TIERS) -> list[Example]
 
 def join(labels: Path, texts: Path, tiers: tuple[str, ...] = TIERS) -> list[Example]:
     """Labels by id, joined with texts that stand elsewhere: rows of ``labels`` hold ``id`` and ``tier`` or ``votes``, those of
-    ``texts`` ``id`` and ``prompt``. How sure its readers were (``sure``, 1 to 3, 2 where it is not said) weighs a row. Texts without a label are passed over.
+    ``texts`` ``id`` and ``prompt``. How sure its readers were (``sure``, 1 to 3, 2 where it is not said) weighs a row. Texts without
+    a label are passed over.
 
     Raises:
         DataError: see ``read``; a label without a text.
@@ -131,40 +124,6 @@ def join(labels: Path, texts: Path, tiers: tuple[str, ...] = TIERS) -> list[Exam
     return result
 
 
-def rows_of(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, object) of every line that is not blank.
-
-    Raises:
-        DataError: a file that cannot be read as UTF-8, or a line that is no JSON object.
-    """
-    try:
-        content = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(file, None, "file", type(error).__name__, "a readable UTF-8 file") from error
-    for number, line in enumerate(content.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise DataError(file, number, "line", f"no JSON ({type(error).__name__})", "one JSON object a line") from error
-        if not isinstance(row, dict):
-            raise DataError(file, number, "line", type(row).__name__, "one JSON object a line")
-        yield number, row
-
-
-def base_texts(paths: Sequence[Path]) -> dict[str, str]:
-    """Text by id of every plain prompt that stands below a folder ``test/``."""
-    files = [(file, path) for path in paths for file in (sorted(path.rglob("*.jsonl")) if path.is_dir() else [path])]
-    return {
-        str(row.get("id")): row["prompt"]
-        for file, path in files
-        if _below_test(file, path)
-        for _, row in rows_of(file)
-        if isinstance(row.get("prompt"), str)
-    }
-
-
 def text_key(text: str) -> str:
     """Digest of the normalised text: equal for prompts that differ in case, spacing or punctuation alone."""
     return hashlib.sha256(" ".join(re.findall(r"\w+", text.lower())).encode("utf-8", "replace")).hexdigest()[:16]
@@ -183,25 +142,6 @@ def fold_of(group: str, folds: int, seed: int) -> int:
 def targets_of(examples: Sequence[Example]) -> NDArray[np.float64]:
     """(n_examples, n_tiers) float64, NaN where unknown."""
     return np.array([example.targets for example in examples], dtype=np.float64)
-
-
-def digest(path: Path) -> dict[str, dict[str, object]]:
-    """By file name, sha256 and rows of every JSONL file that ``read`` would read at ``path``."""
-    files = sorted(path.rglob("*.jsonl")) if path.is_dir() else [path]
-    result: dict[str, dict[str, object]] = {}
-    for file in files:
-        content = file.read_bytes()
-        name = str(file.relative_to(path)) if path.is_dir() else file.name
-        result[f"{path.name}/{name}" if path.is_dir() else f"{path.parent.name}/{name}"] = {
-            "sha256": hashlib.sha256(content).hexdigest(),
-            "rows": sum(1 for line in content.splitlines() if line.strip()),
-        }
-    return result
-
-
-def _below_test(file: Path, root: Path) -> bool:
-    """Whether a folder ``test`` stands between ``file`` and what was asked for; for a single file, right above it."""
-    return "test" in (file.relative_to(root.parent).parts[:-1] if root.is_dir() else file.parts[-4:-1])
 
 
 def _pools(file: Path) -> Pools | None:

@@ -19,13 +19,16 @@ from classifier import Router
 from classifier.bundle import LAYOUT, find
 from classifier.errors import BundleError, PointsmanError
 from classifier.head import OnnxHead
+from classifier.policy import cheapest
 from classifier.router import CHECKOUT, MODELS
 from classifier.types import Path as ScorePath
 from training import behaviour, metrics
 from training.baselines import baselines
 from training.behaviour import Case
 from training.calibrate import prior_weights
-from training.dataset import Example, base_texts, join, read, targets_of
+from training.dataset import Example, join, read, targets_of
+from training.files import base_texts
+from training.table import table
 
 Matrix = NDArray[np.float64]
 Figure = dict[str, Any]
@@ -59,14 +62,12 @@ def score(router: Router, examples: Sequence[Example], path: ScorePath = "auto")
     """Score and decide every example with the bundle's own policy, whatever the prompt's size would exclude."""
     scores = router.score([example.prompt for example in examples], path)
     sufficiency = np.array([one.sufficiency for one in scores], dtype=np.float64).reshape(len(scores), -1)
-    target = [router.policy.targets[one.path] for one in scores]
-    reached = sufficiency >= np.array(target)[:, None]
-    reached[:, -1] = True
+    chosen = [cheapest(one.sufficiency, router.policy.targets[one.path], range(len(one.tiers))) for one in scores]
     return Scored(
         list(examples),
         sufficiency,
         np.array([one.probabilities for one in scores], dtype=np.float64),
-        reached.argmax(axis=1),
+        np.array(chosen, dtype=np.int64),
     )
 
 
@@ -261,58 +262,6 @@ def without_nan(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [without_nan(item) for item in value]
     return None if isinstance(value, float) and np.isnan(value) else value
-
-
-def table(result: dict[str, Any]) -> str:
-    """The figures as text, one line each, with intervals and baselines beside them."""
-    lines = [f"bundle {result['bundle']}, path {result['path']}"]
-    if "labelled" in result:
-        lines += _labelled_lines(result["labelled"])
-    if "outcomes" in result:
-        lines += _outcome_lines(result["outcomes"], result["tiers"])
-    for suite, part in result.get("behaviour", {}).items():
-        kinds = ", ".join(f"{kind} {figure['rate']:.2f}" for kind, figure in part["kinds"].items())
-        lines.append(f"behaviour {suite:10} {_text(part['rate'])} of {part['n']} pass ({kinds})")
-    return "\n".join(lines)
-
-
-def _labelled_lines(part: dict[str, Any]) -> list[str]:
-    lines = [
-        f"labelled prompts: {part['n']} (by tier {part['n_by_tier']})",
-        f"  {'prior':9} {'decision by':12} {'exact':20} {'two tiers off':20} {'under-routed':20} over-routed",
-    ]
-    for prior in ("stated", "balanced"):
-        for by in ("policy", "most_likely"):
-            figures = part[prior][by]
-            lines.append(
-                f"  {prior:9} {by:12} " + " ".join(f"{_text(figures[name]):20}" for name in ("exact", "two_off", "under", "over")).rstrip()
-            )
-        for name, figures in part["baselines"][prior].items():
-            lines.append(f"  {prior:9} {name:12} {figures['exact']:<20.3f} {'':20} {figures['under']:<20.3f} {figures['over']:.3f}")
-    for tier, figure in part["auc"].items():
-        rows = ", ".join(f"{name} {values[tier]:.3f}" for name, values in part["baselines"]["auc"].items())
-        lines.append(f"  AUC {tier}: {_text(figure)}; {rows}")
-    for name, figure in part["calibration"].items():
-        lines.append(
-            f"  calibration {name}: excess ECE {figure['excess_ece']:+.3f}, ECE {figure['ece']:.3f}, log-loss {figure['log_loss']:.3f}"
-        )
-    return lines
-
-
-def _outcome_lines(part: dict[str, Any], tiers: Sequence[str]) -> list[str]:
-    lines = [f"outcomes: {part['n']} rows of {len(part['sources'])} sources"]
-    for tier in filter(part.__contains__, tiers):
-        figures = part[tier]
-        for name, auc in (("router", figures["auc"]), *figures["baselines"].items()):
-            lines.append(f"  {tier:7} soft AUC, {name:12} " + ", ".join(f"{key} {_text(value)}" for key, value in auc.items()))
-        lines.append(
-            f"  {tier:7} calibration: excess ECE {figures['calibration']['excess_ece']:+.3f}, ECE {figures['calibration']['ece']:.3f}"
-        )
-    return lines
-
-
-def _text(figure: Figure) -> str:
-    return f"{figure['value']:.3f}" + (f" [{figure['low']:.3f}, {figure['high']:.3f}]" if "low" in figure else "")
 
 
 def parser() -> argparse.ArgumentParser:

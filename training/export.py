@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from training.calibrate import Calibration, sufficiency_of
 from training.features import CLIP, Features, Scaler
-from training.heads import Average, Head, PerBasis, Trees
+from training.heads import Head, Linear, PerBasis, Trees, members_of
 from training.network import Network
 
 OPSET = 17
@@ -31,9 +31,10 @@ Run = Callable[[NDArray[np.float32], NDArray[np.float32]], tuple[NDArray[np.floa
 
 
 class _Graph:
-    """Nodes and initialisers, with fresh names."""
+    """Nodes and initialisers with fresh names, over ``n_signals`` signals and ``dim`` dimensions."""
 
-    def __init__(self) -> None:
+    def __init__(self, n_signals: int, dim: int) -> None:
+        self.n_signals, self.dim = n_signals, dim
         self.nodes: list[onnx.NodeProto] = []
         self.initialisers: list[onnx.TensorProto] = []
         self._count = 0
@@ -55,9 +56,10 @@ class _Graph:
 
 def head_onnx(head: Head, calibration: Calibration, *, basis: int, n_signals: int, dim: int) -> onnx.ModelProto:
     """The graph of ``head`` for one basis (0 rubric, 1 outcomes); see ``classifier.head.OnnxHead`` for inputs and outputs."""
-    graph = _Graph()
+    graph = _Graph(n_signals, dim)
     n_tiers = len(calibration.shift)
-    terms = [_logits(graph, member, basis, n_tiers, 1 / len(_members(head))) for member in _members(head)]
+    members = members_of(head)
+    terms = [_logits(graph, member, basis, n_tiers, 1 / len(members)) for member in members]
     logits = graph.node("Sum", *terms, output="logits")
     shift = graph.constant(calibration.shift, name="calibration_shift")
     slope = graph.constant(calibration.slope, name="calibration_slope")
@@ -102,10 +104,6 @@ def parity(
     return float(np.abs(found - sufficiency_of(head.logits(features[rows]), calibration)).max(initial=0.0))
 
 
-def _members(head: Head) -> tuple[Head, ...]:
-    return head.members if isinstance(head, Average) else (head,)
-
-
 def _logits(graph: _Graph, head: Head, basis: int, n_tiers: int, weight: float) -> str:
     """``weight`` times the head's logits, (n, n_tiers). By the rubric the top tier suffices whatever its logit, which is 0."""
     asked = np.arange(n_tiers) < (n_tiers if basis else n_tiers - 1)
@@ -114,13 +112,15 @@ def _logits(graph: _Graph, head: Head, basis: int, n_tiers: int, weight: float) 
         hidden = graph.node("Relu", _gemm(graph, _scaled(graph, layers.scaler), layers.first, layers.bias, layers.scaler))
         return _gemm(graph, hidden, layers.second * asked * weight, layers.last * asked * weight)
     assert isinstance(head, PerBasis)
-    linear = head.outcomes if basis and head.outcomes else head.rubric
-    if isinstance(linear, Trees):
-        return _trees(graph, linear, asked, weight)
-    n_inputs = len(linear.scaler.mean) + linear.dim
-    columns = [np.zeros(n_inputs) if one is None else one.coef_[0] for one in linear.estimators]
-    bias = np.array([0.0 if one is None else one.intercept_[0] for one in linear.estimators])
-    return _gemm(graph, _scaled(graph, linear.scaler), np.stack(columns, axis=1) * asked * weight, bias * asked * weight, linear.scaler)
+    asked_head = head.outcomes if basis and head.outcomes else head.rubric
+    if isinstance(asked_head, Trees):
+        return _trees(graph, asked_head.estimators, asked, weight)
+    assert isinstance(asked_head, Linear)
+    weights, bias = np.zeros((graph.n_signals + graph.dim, n_tiers)), np.zeros(n_tiers)
+    for tier, estimator in enumerate(asked_head.estimators):
+        if estimator is not None and asked[tier]:
+            weights[:, tier], bias[tier] = weight * estimator.coef_[0], weight * estimator.intercept_[0]
+    return _gemm(graph, _scaled(graph, asked_head.scaler), weights, bias, asked_head.scaler)
 
 
 def _scaled(graph: _Graph, scaler: Scaler) -> str:
@@ -138,12 +138,11 @@ def _gemm(graph: _Graph, inputs: str, weights: NDArray[Any], bias: NDArray[Any],
     return graph.node("Gemm", inputs, graph.constant(weights), graph.constant(bias))
 
 
-def _trees(graph: _Graph, head: Trees, asked: NDArray[np.bool_], weight: float) -> str:
+def _trees(graph: _Graph, estimators: list[Any], asked: NDArray[np.bool_], weight: float) -> str:
     """All tiers' trees in one node."""
-    estimators = head.estimators
     tiers = [tier for tier, estimator in enumerate(estimators) if estimator is not None and asked[tier]]
     if not tiers:
-        return graph.node("MatMul", "signals", graph.constant(np.zeros((len(head.scaler.mean), len(asked)))))
+        return graph.node("MatMul", "signals", graph.constant(np.zeros((graph.n_signals, len(asked)))))
     trees = [(tier, predictor.nodes) for tier in tiers for (predictor,) in estimators[tier]._predictors]  # noqa: SLF001 - no public way
     nodes = np.concatenate([tree for _, tree in trees])
     lengths = [len(tree) for _, tree in trees]

@@ -13,35 +13,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
-from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
 from classifier import Router
 from classifier import signals as signal_table
 from classifier.bundle import LAYOUT, find
-from classifier.encoder import StaticEncoder
 from classifier.errors import BundleError, PointsmanError
 from classifier.head import OnnxHead
 from classifier.router import CHECKOUT, MODELS
-from training import encoders, evaluate, gate, metrics, staging
+from training import evaluate, gate, staging
 from training.augment import copies
-from training.calibrate import DEFAULT_PRIOR, Calibration, fit_calibration, prior_weights, sufficiency_of
-from training.dataset import TIERS, Example, digest, fold_of, join, read, targets_of
+from training.calibrate import DEFAULT_PRIOR
+from training.dataset import TIERS, Example, join, read
 from training.export import PARITY, head_onnx, parity
-from training.features import Features
-from training.heads import CANDIDATES, FAMILIES, candidate_logits, cross_fit, make, source_weights, tuned_vectors
-from training.risk import Risk, control
-
-Matrix = NDArray[np.float64]
+from training.files import digest
+from training.heads import CANDIDATES, make, tuned_vectors
+from training.learn import Learned, features_of, learn, learning_targets, learning_weights, load_encoder
+from training.table import table
 
 ENCODER = MODELS / "encoder"
 AUGMENT = CHECKOUT / "data" / "augment" / "fillers.json"
-FOLDS = 5
-OUTCOME_SHARE = 1.0
-SOURCE_CAP = 2_000
 ENOUGH = 30  # labelled prompts a tier, below which nothing can be calibrated
 
 
@@ -63,125 +56,6 @@ class Settings:
     command: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Learned:
-    """What the training rows say of each candidate, and the calibrations and target of the best."""
-
-    candidate: str
-    comparison: dict[str, dict[str, float]]
-    calibrations: dict[str, Calibration]
-    risk: Risk
-    cross_fitted: dict[str, float]  # excess calibration error by what is calibrated
-
-
-def load_encoder(folder: Path) -> tuple[StaticEncoder, NDArray[np.float32]]:
-    """The static encoder in ``folder``, and its vectors.
-
-    Raises:
-        BundleError: a file is missing, or is no encoder as training.encoders writes it.
-    """
-    for name in ("encoder.onnx", "tokenizer.json"):
-        if not (folder / name).is_file():
-            raise BundleError(str(folder / name), "no file", "an encoder as training.encoders writes it")
-    return StaticEncoder(folder), encoders.read(folder)
-
-
-def features_of(examples: Sequence[Example], encoder: StaticEncoder, vectors: NDArray[np.float32]) -> Features:
-    """What serving would compute for these prompts, by the same code."""
-    prompts = [example.prompt for example in examples]
-    basis = np.array([example.kind == "outcomes" for example in examples], dtype=np.float32)
-    ids = [np.array(encoder.token_ids(prompt.ask), dtype=np.int64) for prompt in prompts]
-    flat, places = np.concatenate(ids), np.cumsum([0, *map(len, ids)])
-    tokens = csr_matrix((np.ones(len(flat), np.float32), flat, places), (len(ids), len(vectors)))
-    tokens.sum_duplicates()
-    return Features(signal_table.signal_matrix(prompts), tokens, basis, vectors)
-
-
-def learning_targets(examples: Sequence[Example]) -> Matrix:
-    """(n, n_tiers) targets to learn from. That the top tier suffices for a labelled prompt is a definition, not an
-    observation, so it is masked: outcomes alone teach the top tier.
-    """
-    targets = targets_of(examples)
-    targets[[example.kind == "labelled" for example in examples], -1] = np.nan
-    return targets
-
-
-def learn(rows: Sequence[Example], count: int, features: Features, settings: Settings, progress: Progress) -> Learned:
-    """Compare the candidates by cross-fitting; calibrate the best and choose its target, all on held-out logits.
-
-    ``rows`` are the training examples, of which there are ``count``, and then changed copies of some, which heads learn from as
-    well; every figure is of the examples alone. A copy is of its original's group, so that neither is learned while the other is
-    held out.
-    """
-    weights = learning_weights(rows)
-    folds = np.array([fold_of(row.group, FOLDS, settings.seed) for row in rows])
-    families = [name for name in FAMILIES if any(name in candidate.split("+") for candidate in settings.candidates)]
-    task = progress.add_task("cross-fitting heads", total=FOLDS * len(families))
-    by_family = {
-        name: cross_fit(name, features, learning_targets(rows), weights, folds, settings.seed, lambda: progress.advance(task))[:count]
-        for name in families
-    }
-    examples, folds = rows[:count], folds[:count]
-    targets = learning_targets(examples)
-    labelled = np.array([example.kind == "labelled" for example in examples])
-    labels = np.array([example.label for example in examples if example.label is not None])
-    stated = prior_weights(labels.tolist(), settings.prior, np.array([e.weight for e in examples if e.label is not None]))
-    comparison: dict[str, dict[str, float]] = {}
-    for candidate in settings.candidates:
-        comparison[candidate] = _compare(candidate_logits(candidate, by_family), examples, labelled, stated, settings, folds)
-    best = min(comparison, key=lambda name: comparison[name]["log_loss"])
-    logits = candidate_logits(best, by_family)
-    rubric = fit_calibration(logits[labelled], targets_of(examples)[labelled], stated, top_is_certain=True)
-    calibrations = {"rubric": rubric}
-    if not labelled.all():
-        calibrations["outcomes"] = fit_calibration(logits[~labelled], targets[~labelled], _by_source(examples), top_is_certain=False)
-    crossed = _cross_calibrated(logits[labelled], targets_of(examples)[labelled], stated, folds[labelled])
-    return Learned(
-        candidate=best,
-        comparison=comparison,
-        calibrations=calibrations,
-        risk=control(crossed, labels.tolist(), settings.prior),
-        cross_fitted={
-            f"up_to_{settings.tiers[tier]}": metrics.excess_ece(crossed[:, tier], (labels <= tier).astype(float), stated)
-            for tier in range(len(settings.tiers) - 1)
-        },
-    )
-
-
-def _cross_calibrated(logits: Matrix, targets: Matrix, weights: Matrix, folds: NDArray[np.int64]) -> Matrix:
-    """Sufficiency of rows under calibrations fitted without their fold, so that no figure of it flatters itself."""
-    result = np.zeros_like(logits)
-    for fold in np.unique(folds):
-        inside = folds == fold
-        calibration = fit_calibration(logits[~inside], targets[~inside], weights[~inside], top_is_certain=True)
-        result[inside] = sufficiency_of(logits[inside], calibration)
-    return result
-
-
-def _compare(
-    logits: Matrix, examples: Sequence[Example], labelled: NDArray[np.bool_], stated: Matrix, settings: Settings, folds: NDArray[np.int64]
-) -> dict[str, float]:
-    targets = targets_of(examples)
-    sufficiency = _cross_calibrated(logits[labelled], targets[labelled], stated, folds[labelled])
-    below_top = range(len(settings.tiers) - 1)
-    result = {
-        "log_loss": float(np.mean([metrics.log_loss(sufficiency[:, t], targets[labelled, t], stated).mean() for t in below_top])),
-        **{f"auc_up_to_{settings.tiers[t]}": metrics.soft_auc(targets[labelled, t], logits[labelled, t]) for t in below_top},
-    }
-    if not labelled.all():
-        known = ~labelled & ~np.isnan(targets[:, 0])
-        sources = [example.stratum for example, keep in zip(examples, known, strict=True) if keep]
-        result["outcomes_pooled"] = metrics.soft_auc(targets[known, 0], logits[known, 0])
-        result["outcomes_within_source"] = metrics.within_source(targets[known, 0], logits[known, 0], sources, (evaluate.ZEBRA,))
-    return result
-
-
-def _by_source(examples: Sequence[Example]) -> Matrix:
-    """Weights of the outcome rows alone, balanced by source as in learning."""
-    sources = [example.source for example in examples if example.kind == "outcomes"]
-    return source_weights(sources, [False] * len(sources), 1.0, SOURCE_CAP)
-
-
 def fit(settings: Settings, console: Console) -> int:
     """Train, stage, evaluate, and promote where the gate allows it. Returns the exit code.
 
@@ -201,7 +75,16 @@ def fit(settings: Settings, console: Console) -> int:
         rows = [*train, *(copies(train, settings.augment, settings.seed) if settings.augment else ())]
         features = features_of(rows, encoder, vectors)
         progress.advance(task)
-        learned = learn(rows, len(train), features, settings, progress)
+        learned = learn(
+            rows,
+            len(train),
+            features,
+            candidates=settings.candidates,
+            prior=settings.prior,
+            tiers=settings.tiers,
+            seed=settings.seed,
+            progress=progress,
+        )
         task = progress.add_task(f"fitting {learned.candidate} on all training rows", total=1)
         head = make(learned.candidate, settings.seed).fit(features, learning_targets(rows), learning_weights(rows))
         progress.advance(task)
@@ -256,7 +139,7 @@ def fit(settings: Settings, console: Console) -> int:
     result = evaluate.evaluate(router, staged, test, seed=settings.seed, cases=cases, train=train) if test else {}
     final = staging.finish(staged, result, parity=difference)
     if result:
-        console.print(evaluate.table({**result, "bundle": final.name}), highlight=False, soft_wrap=True, markup=False)
+        console.print(table({**result, "bundle": final.name}), highlight=False, soft_wrap=True, markup=False)
     console.print(f"parity with the estimators: {difference:.1e} (allowed {PARITY:.0e})", highlight=False)
     return _promote(final, test, settings, console)
 
@@ -275,13 +158,6 @@ def _promote(staged: Path, test: Sequence[Example], settings: Settings, console:
         return 0
     console.print(f"stays staged in {staged}; --promote overrides", highlight=False)
     return 3
-
-
-def learning_weights(examples: Sequence[Example]) -> Matrix:
-    """(n,) weights to learn by: a row's own, balanced over sources."""
-    labelled = [example.kind == "labelled" for example in examples]
-    balanced = source_weights([example.source for example in examples], labelled, OUTCOME_SHARE, SOURCE_CAP)
-    return np.asarray(balanced * np.array([example.weight for example in examples]))
 
 
 def _enough(train: Sequence[Example], tiers: tuple[str, ...]) -> None:

@@ -38,32 +38,27 @@ class Head(Protocol):
 
 @dataclass(slots=True)
 class PerTier:
-    """What the families share: scale, then one estimator a tier, None where no row knew the tier's target: its logit is 0."""
+    """What the families share: one estimator a tier, None where no row knew the tier's target: its logit is 0."""
 
     seed: int = 0
-    scaler: Scaler = field(init=False)
-    dim: int = field(init=False)
     estimators: list[Any] = field(init=False, default_factory=list)
 
-    def estimator(self, rows: int) -> Any:
-        """A new, unfitted estimator for ``rows`` rows."""
+    def estimator(self) -> Any:
+        """A new, unfitted estimator."""
         raise NotImplementedError
 
     def inputs(self, features: Features) -> Matrix:
         """(n, n_inputs): what the estimators read."""
-        return self.scaler.join(features.signals, features.embedding).astype(np.float64)
+        raise NotImplementedError
 
     def fit(self, features: Features, targets: Matrix, weights: Matrix) -> Self:
         """See ``Head``."""
-        self.scaler, self.dim = Scaler.fit(features), features.vectors.shape[1]
         inputs = self.inputs(features)
         self.estimators = []
         for column in targets.T:
             known = ~np.isnan(column)
             usable = known.any() and 0 < np.average(column[known], weights=weights[known]) < 1
-            self.estimators.append(
-                _fit_soft(self.estimator(int(known.sum())), inputs[known], column[known], weights[known]) if usable else None
-            )
+            self.estimators.append(_fit_soft(self.estimator(), inputs[known], column[known], weights[known]) if usable else None)
         return self
 
     def logits(self, features: Features) -> Matrix:
@@ -77,11 +72,20 @@ class Linear(PerTier):
     """Logistic regression. ``c`` is the inverse strength of the ridge penalty, as in scikit-learn."""
 
     c: float = 0.01
+    scaler: Scaler = field(init=False)
 
-    def estimator(self, rows: int) -> LogisticRegression:
+    def estimator(self) -> LogisticRegression:
         """See ``PerTier``."""
-        del rows
         return LogisticRegression(C=self.c, max_iter=1000)
+
+    def inputs(self, features: Features) -> Matrix:
+        """See ``PerTier``."""
+        return self.scaler.join(features.signals, features.embedding).astype(np.float64)
+
+    def fit(self, features: Features, targets: Matrix, weights: Matrix) -> Self:
+        """See ``Head``."""
+        self.scaler = Scaler.fit(features)
+        return PerTier.fit(self, features, targets, weights)
 
 
 @dataclass(slots=True)
@@ -94,9 +98,8 @@ class Trees(PerTier):
     leaves: int = 16
     rate: float = 0.12
 
-    def estimator(self, rows: int) -> HistGradientBoostingClassifier:
+    def estimator(self) -> HistGradientBoostingClassifier:
         """See ``PerTier``."""
-        del rows
         return HistGradientBoostingClassifier(
             learning_rate=self.rate,
             max_iter=self.iterations,
@@ -179,11 +182,14 @@ def make(candidate: str, seed: int) -> Head:
     return members[0] if len(members) == 1 else Average(members)
 
 
+def members_of(head: Head) -> tuple[Head, ...]:
+    """The heads whose mean ``head`` is: itself where it is no mean."""
+    return head.members if isinstance(head, Average) else (head,)
+
+
 def tuned_vectors(head: Head) -> NDArray[np.float32] | None:
     """The token vectors that ``head`` learned; None where it reads the encoder's own."""
-    return next(
-        (member.vectors for member in (head.members if isinstance(head, Average) else (head,)) if isinstance(member, Network)), None
-    )
+    return next((member.vectors for member in members_of(head) if isinstance(member, Network)), None)
 
 
 def cross_fit(

@@ -10,7 +10,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 from classifier.bundle import LAYOUT
-from training import evaluate
+from training.table import table
 
 Json = Mapping[str, Any]
 
@@ -36,7 +36,7 @@ def write(folder: Path, manifest: Json, metrics: Json) -> None:
     """MODEL_CARD.md, and below report/ the figures as text and the reliability diagrams as SVG."""
     target = folder / LAYOUT.report
     target.mkdir(exist_ok=True)
-    text = evaluate.table(dict(metrics)) if "tiers" in metrics else "no test rows: nothing was evaluated"
+    text = table(dict(metrics)) if "tiers" in metrics else "no test rows: nothing was evaluated"
     (target / "figures.txt").write_text(text + "\n", encoding="utf-8")
     if labelled := metrics.get("labelled"):
         names = {f"up_to_{index}": f"{tier} suffices" for index, tier in enumerate(metrics["tiers"])}

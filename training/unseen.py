@@ -20,8 +20,9 @@ from training import metrics
 from training.dataset import Example, read, targets_of
 from training.evaluate import ZEBRA
 from training.features import Features
-from training.fit import ENCODER, features_of, learning_targets, learning_weights, load_encoder
+from training.fit import ENCODER
 from training.heads import CANDIDATES, make
+from training.learn import features_of, learning_targets, learning_weights, load_encoder
 
 Matrix = NDArray[np.float64]
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from classifier import signals as signal_table
 from classifier.bundle import find
 from classifier.encoder import StaticEncoder
-from training import encoders, evaluate, fit, staging
+from training import encoders, evaluate, fit, learn, staging
 from training.calibrate import Calibration, fit_calibration, prior_weights
 from training.dataset import TIERS, Example, held_out, read, targets_of, text_key
 from training.export import head_onnx
@@ -201,7 +201,7 @@ def _make_bundle(encoder_folder: Path) -> MakeBundle:
         vectors: NDArray[np.float32] | None = None,
     ) -> Path:
         encoder = StaticEncoder(encoder_folder)
-        features = fit.features_of(examples, encoder, encoders.read(encoder_folder))
+        features = learn.features_of(examples, encoder, encoders.read(encoder_folder))
         targets = targets_of(examples)
         known = [example.label or 0 for example in examples] if labels is None else list(labels)
         if labels is not None:

@@ -1,7 +1,6 @@
 """Copies of training prompts: which have one, what it keeps, and what it is dressed with."""
 
 import json
-import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from classifier import from_messages, from_text
-from training.augment import SHARES, WEIGHT, copies, steered
-from training.dataset import DataError, Example
+from training.augment import SHARES, WEIGHT, copies
+from training.dataset import Example
+from training.files import DataError
 
 pytest_plugins = ("tests.training.fixtures_of_training",)
 
@@ -127,14 +125,6 @@ def test_copies_are_dressed_with_the_texts_of_their_kind(
 ) -> None:
     """In every way that there is, and in no other."""
     assert {copy.text for copy in many if kind_of(copy) == kind} == dressed(example().text, lists)
-
-
-@settings(deadline=None, max_examples=100)
-@given(text=st.text(), steering=st.text(), seed=st.integers(0, 1_000_000))
-def test_steering_stands_before_or_after_the_text(text: str, steering: str, seed: int) -> None:
-    """On a line of its own or not, and both are as they were."""
-    found = steered(text, steering, random.Random(seed))  # noqa: S311 - reproducible, nothing secret
-    assert found in {gap.join(parts) for parts in ((text, steering), (steering, text)) for gap in (" ", "\n", "\n\n")}
 
 
 def test_texts_that_cannot_be_read_are_named(tmp_path: Path) -> None:

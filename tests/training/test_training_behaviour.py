@@ -11,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classifier import Router, from_text
+from classifier.policy import cheapest
 from classifier.router import CHECKOUT
 from classifier.types import Scores
-from training.behaviour import PER_KIND, Case, bases, cases, decided, passes, run
+from training.behaviour import PER_KIND, Case, bases, cases, passes, run
 from training.changes import Fillers, changes
-from training.dataset import TIERS, DataError, base_texts, read, rows_of, text_key
+from training.dataset import TIERS, read, text_key
+from training.files import DataError, base_texts, rows_of
 
 pytest_plugins = ("tests.training.fixtures_of_training",)
 
@@ -37,22 +39,6 @@ def scores(small: float, medium: float) -> Scores:
 
 
 SOME_SCORES = st.tuples(st.floats(0, 1), st.floats(0, 1)).map(lambda pair: scores(*sorted(pair)))
-
-
-# deciding
-
-
-@pytest.mark.parametrize(
-    ("small", "medium", "tier"), [(0.95, 0.99, 0), (0.9, 0.99, 0), (0.89, 0.9, 1), (0.1, 0.89, 2)], ids=["sure", "just", "medium", "none"]
-)
-def test_the_cheapest_tier_that_reaches_the_target_is_taken(small: float, medium: float, tier: int) -> None:
-    """The dearest where none below it does."""
-    assert decided(scores(small, medium), TARGET) == tier
-
-
-def test_where_even_the_dearest_misses_the_target_it_is_taken() -> None:
-    """There is nothing better to offer."""
-    assert decided(Scores(TIERS, (0.0, 0.0, 0.0), (0.1, 0.2, 0.3)), TARGET) == 2
 
 
 # passing
@@ -135,7 +121,7 @@ def test_harder_work_must_not_get_a_cheaper_tier(base: tuple[float, float], chan
 @given(base=SOME_SCORES, changed=SOME_SCORES)
 def test_the_direction_forgives_a_dearer_tier_and_nothing_else(base: Scores, changed: Scores) -> None:
     """Beside that it is the invariance."""
-    dearer = decided(changed, TARGET) > decided(base, TARGET)
+    dearer = cheapest(changed.sufficiency, TARGET, range(3)) > cheapest(base.sufficiency, TARGET, range(3))
     assert passed("direction", base, changed) == (dearer or passed("invariance", base, changed))
 
 
@@ -143,7 +129,9 @@ def test_the_direction_forgives_a_dearer_tier_and_nothing_else(base: Scores, cha
 @given(base=SOME_SCORES, changed=SOME_SCORES)
 def test_another_tier_passes_only_close_to_the_target(base: Scores, changed: Scores) -> None:
     """Before the change and after it, at one of the tiers below the top."""
-    if passed("invariance", base, changed) and decided(base, TARGET) != decided(changed, TARGET):
+    if passed("invariance", base, changed) and cheapest(base.sufficiency, TARGET, range(3)) != cheapest(
+        changed.sufficiency, TARGET, range(3)
+    ):
         near = [
             abs(was - TARGET) <= 0.05 and abs(now - TARGET) <= 0.05 for was, now in zip(base.sufficiency, changed.sufficiency, strict=True)
         ]

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.changes import Change, Fillers, changes
-from training.dataset import DataError
+from training.changes import Change, Fillers, beside, changes
+from training.files import DataError
 
 FILLERS = Fillers(
     politeness=[("Hello there,", "Many thanks!"), ("", "Cheers."), ("Please:", "")],
@@ -238,3 +238,11 @@ def test_fillers_of_another_shape_are_refused_with_their_file(tmp_path: Path, co
         Fillers.read(file)
     assert (raised.value.file, raised.value.found) == (file, found)
     assert raised.value.expected == "politeness, signature, small_talk and steering"
+
+
+@settings(deadline=None)
+@given(text=st.text(), other=st.text(), seed=st.integers(0, 1_000_000))
+def test_what_stands_beside_a_text_comes_before_or_after_it(text: str, other: str, seed: int) -> None:
+    """On a line of its own or not, and both are as they were."""
+    found = beside(text, other, random.Random(seed))  # noqa: S311 - reproducible, nothing secret
+    assert found in {gap.join(parts) for parts in ((text, other), (other, text)) for gap in (" ", "\n", "\n\n")}

@@ -14,20 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classifier import from_messages, from_text
-from training.dataset import (
-    COLLECTIONS,
-    DataError,
-    Example,
-    base_texts,
-    digest,
-    fold_of,
-    held_out,
-    join,
-    read,
-    rows_of,
-    targets_of,
-    text_key,
-)
+from training.dataset import COLLECTIONS, Example, fold_of, held_out, join, read, targets_of, text_key
+from training.files import DataError, base_texts, digest, rows_of
 
 Row = dict[str, Any]
 

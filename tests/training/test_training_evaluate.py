@@ -15,7 +15,7 @@ from scipy.special import expit
 from classifier import Router, from_text
 from classifier.errors import BundleError
 from training.behaviour import Case
-from training.dataset import COLLECTIONS, DataError, Example, join, read
+from training.dataset import COLLECTIONS, Example, join, read
 from training.evaluate import (
     ZEBRA,
     Scored,
@@ -26,9 +26,10 @@ from training.evaluate import (
     main,
     outcome_figures,
     score,
-    table,
 )
+from training.files import DataError
 from training.metrics import reprior, soft_auc
+from training.table import table
 
 pytest_plugins = ("tests.training.fixtures_of_training",)
 pytestmark = pytest.mark.usefixtures("few_resamples")

@@ -18,11 +18,12 @@ from classifier.bundle import CURRENT, LAYOUT, find
 from classifier.encoder import StaticEncoder
 from classifier.head import OnnxHead
 from classifier.router import CHECKOUT, MODELS
-from training import encoders, fit, staging
+from training import encoders, fit, learn, staging
 from training.augment import copies
 from training.calibrate import fit_calibration, prior_weights
-from training.dataset import Example, digest, fold_of, join, read, targets_of
+from training.dataset import Example, fold_of, join, read, targets_of
 from training.export import PARITY
+from training.files import digest
 from training.heads import CANDIDATES, candidate_logits, cross_fit
 from training.metrics import soft_auc
 
@@ -474,15 +475,23 @@ def test_no_figure_is_of_copies(tiny_examples: list[Example], dressing: Path, en
     """
     examples = [example for example in tiny_examples if example.split == "train"]
     rows = [*examples, *copies(examples, dressing, seed=0)]
-    chosen = fit.Settings((), (), encoder_folder, encoder_folder, (0.6, 0.3, 0.1), candidates=("linear",))
-    features = fit.features_of(rows, StaticEncoder(encoder_folder), encoders.read(encoder_folder))
-    folds = np.array([fold_of(row.group, fit.FOLDS, 0) for row in rows])
+    features = learn.features_of(rows, StaticEncoder(encoder_folder), encoders.read(encoder_folder))
+    folds, prior = np.array([fold_of(row.group, learn.FOLDS, 0) for row in rows]), (0.6, 0.3, 0.1)
     with Progress(disable=True) as progress, threadpool_limits(limits=1):
-        learned = fit.learn(rows, len(examples), features, chosen, progress)
-        held_out = cross_fit("linear", features, fit.learning_targets(rows), fit.learning_weights(rows), folds, 0, lambda: None)
+        learned = learn.learn(
+            rows,
+            len(examples),
+            features,
+            candidates=("linear",),
+            prior=prior,
+            tiers=("small", "medium", "large"),
+            seed=0,
+            progress=progress,
+        )
+        held_out = cross_fit("linear", features, learn.learning_targets(rows), learn.learning_weights(rows), folds, 0, lambda: None)
     logits = candidate_logits("linear", {"linear": held_out})[: len(examples)]
     targets, labels = targets_of(examples), [example.label for example in examples if example.label is not None]
-    weights = prior_weights(labels, chosen.prior)
+    weights = prior_weights(labels, prior)
     assert learned.calibrations == {"rubric": fit_calibration(logits, targets, weights, top_is_certain=True)}
     assert sum(learned.risk.n) == len(examples) == len(rows) / 2
     assert learned.comparison["linear"]["auc_up_to_small"] == soft_auc(targets[:, 0], logits[:, 0])
@@ -492,16 +501,16 @@ def test_a_copy_is_held_out_with_its_original(tiny_examples: list[Example], dres
     """What is nearly the same prompt would flatter the held-out figures."""
     examples = [example for example in tiny_examples if example.split == "train"]
     copied = copies(examples, dressing, seed=0)
-    folds, others = ([fold_of(row.group, fit.FOLDS, 0) for row in rows] for rows in (examples, copied))
+    folds, others = ([fold_of(row.group, learn.FOLDS, 0) for row in rows] for rows in (examples, copied))
     assert folds == others
-    assert set(folds) == set(range(fit.FOLDS))
+    assert set(folds) == set(range(learn.FOLDS))
 
 
 def test_a_copy_has_half_the_weight_of_a_prompt(tiny_examples: list[Example], tiny_outcomes: Path, dressing: Path) -> None:
     """Also where outcomes are balanced against them."""
     examples = [*tiny_examples[:50], *read([tiny_outcomes])]
     rows = [*examples, *copies(examples, dressing, seed=0)]
-    weights = fit.learning_weights(rows)
+    weights = learn.learning_weights(rows)
     np.testing.assert_array_equal(weights[:50], 1)
     np.testing.assert_array_equal(weights[len(examples) :], 0.5)
     assert len(rows) == len(examples) + 50
@@ -536,7 +545,7 @@ def test_without_the_texts_for_copies_the_run_ends(
 def test_the_top_tier_is_learned_from_outcomes_alone(tiny_examples: list[Example], tiny_outcomes: Path) -> None:
     """That it suffices for a labelled prompt is a definition, not an observation."""
     outcomes = read([tiny_outcomes])
-    targets = fit.learning_targets([tiny_examples[0], *outcomes])
+    targets = learn.learning_targets([tiny_examples[0], *outcomes])
     assert np.isnan(targets[0, -1])
     np.testing.assert_array_equal(targets[0, :-1], targets_of(tiny_examples[:1])[0, :-1])
     np.testing.assert_array_equal(targets[1:], targets_of(outcomes))
@@ -545,7 +554,7 @@ def test_the_top_tier_is_learned_from_outcomes_alone(tiny_examples: list[Example
 def test_features_are_those_of_serving(trained_bundle: Path, tiny_examples: list[Example]) -> None:
     """No train-serve skew: the same signals, and embeddings that differ by rounding alone."""
     folder = trained_bundle / LAYOUT.fast
-    features = fit.features_of(tiny_examples[:20], StaticEncoder(folder), encoders.read(folder))
+    features = learn.features_of(tiny_examples[:20], StaticEncoder(folder), encoders.read(folder))
     signals, embedding = Router.load(trained_bundle).features([example.prompt for example in tiny_examples[:20]])
     np.testing.assert_array_equal(features.signals, signals)
     np.testing.assert_allclose(features.embedding, embedding, atol=1e-6)
@@ -556,7 +565,7 @@ def test_tokens_are_counted_in_the_ask(encoder_folder: Path) -> None:
     encoder, vectors = StaticEncoder(encoder_folder), encoders.read(encoder_folder)
     texts = ["red red green", "naïve Überweisung", "", "x" * 300]
     examples = [Example(text, text, "made", from_text(text or "\u200b"), (0.0, 1.0, 1.0), 1, "train") for text in texts]
-    tokens = fit.features_of(examples, encoder, vectors).tokens
+    tokens = learn.features_of(examples, encoder, vectors).tokens
     assert tokens.shape == (4, len(vectors))
     for row, example in enumerate(examples):
         counts = np.bincount(np.array(encoder.token_ids(example.prompt.ask), dtype=int), minlength=len(vectors))
@@ -567,7 +576,7 @@ def test_tokens_are_counted_in_the_ask(encoder_folder: Path) -> None:
 def test_the_basis_of_a_row_is_what_it_was_labelled_by(tiny_examples: list[Example], tiny_outcomes: Path, encoder_folder: Path) -> None:
     """0 where a person applied the rubric, 1 where models were measured."""
     examples = [tiny_examples[0], *read([tiny_outcomes])[:2], tiny_examples[1]]
-    features = fit.features_of(examples, StaticEncoder(encoder_folder), encoders.read(encoder_folder))
+    features = learn.features_of(examples, StaticEncoder(encoder_folder), encoders.read(encoder_folder))
     assert features.basis.tolist() == [0, 1, 1, 0]
 
 

@@ -1,0 +1,56 @@
+"""The figures of an evaluation as text: one line each, with intervals and baselines beside them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def table(result: dict[str, Any]) -> str:
+    """What ``training.evaluate`` found, as it prints it."""
+    lines = [f"bundle {result['bundle']}, path {result['path']}"]
+    if "labelled" in result:
+        lines += _labelled_lines(result["labelled"])
+    if "outcomes" in result:
+        lines += _outcome_lines(result["outcomes"], result["tiers"])
+    for suite, part in result.get("behaviour", {}).items():
+        kinds = ", ".join(f"{kind} {figure['rate']:.2f}" for kind, figure in part["kinds"].items())
+        lines.append(f"behaviour {suite:10} {_text(part['rate'])} of {part['n']} pass ({kinds})")
+    return "\n".join(lines)
+
+
+def _labelled_lines(part: dict[str, Any]) -> list[str]:
+    lines = [
+        f"labelled prompts: {part['n']} (by tier {part['n_by_tier']})",
+        f"  {'prior':9} {'decision by':12} {'exact':20} {'two tiers off':20} {'under-routed':20} over-routed",
+    ]
+    for prior in ("stated", "balanced"):
+        for by in ("policy", "most_likely"):
+            figures = part[prior][by]
+            lines.append(
+                f"  {prior:9} {by:12} " + " ".join(f"{_text(figures[name]):20}" for name in ("exact", "two_off", "under", "over")).rstrip()
+            )
+        for name, figures in part["baselines"][prior].items():
+            lines.append(f"  {prior:9} {name:12} {figures['exact']:<20.3f} {'':20} {figures['under']:<20.3f} {figures['over']:.3f}")
+    for tier, figure in part["auc"].items():
+        rows = ", ".join(f"{name} {values[tier]:.3f}" for name, values in part["baselines"]["auc"].items())
+        lines.append(f"  AUC {tier}: {_text(figure)}; {rows}")
+    for name, figure in part["calibration"].items():
+        lines.append(
+            f"  calibration {name}: excess ECE {figure['excess_ece']:+.3f}, ECE {figure['ece']:.3f}, log-loss {figure['log_loss']:.3f}"
+        )
+    return lines
+
+
+def _outcome_lines(part: dict[str, Any], tiers: Sequence[str]) -> list[str]:
+    lines = [f"outcomes: {part['n']} rows of {len(part['sources'])} sources"]
+    for tier in filter(part.__contains__, tiers):
+        figures = part[tier]
+        for name, auc in (("router", figures["auc"]), *figures["baselines"].items()):
+            lines.append(f"  {tier:7} soft AUC, {name:12} " + ", ".join(f"{key} {_text(value)}" for key, value in auc.items()))
+        lines.append(
+            f"  {tier:7} calibration: excess ECE {figures['calibration']['excess_ece']:+.3f}, ECE {figures['calibration']['ece']:.3f}"
+        )
+    return lines
+
+
+def _text(figure: dict[str, Any]) -> str:
+    return f"{figure['value']:.3f}" + (f" [{figure['low']:.3f}, {figure['high']:.3f}]" if "low" in figure else "")
