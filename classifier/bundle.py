@@ -30,11 +30,24 @@ class Layout:
     outcomes: str = "fast/outcomes.onnx"  # the same for measured outcomes; read by training, not by serving
     encoder: str = "fast/encoder.onnx"
     tokenizer: str = "fast/tokenizer.json"
+    accurate: str = "accurate"  # optional, as ``paths`` in the manifest says
+    accurate_head: str = "accurate/head.onnx"
+    accurate_outcomes: str = "accurate/outcomes.onnx"
+    accurate_encoder: str = "accurate/encoder.onnx"
+    accurate_tokenizer: str = "accurate/tokenizer.json"
+    task: str = "task.onnx"  # optional
+    typical: str = "typical.json"  # optional
+
+    def serving(self, paths: tuple[str, ...]) -> tuple[str, ...]:
+        """The files without which a bundle with these paths cannot serve."""
+        accurate = (self.accurate_head, self.accurate_encoder, self.accurate_tokenizer) if "accurate" in paths else ()
+        return (self.policy, self.calibration, self.head, self.encoder, self.tokenizer, *accurate)
 
 
 LAYOUT = Layout()
 CURRENT = "CURRENT"
 """The file beside the bundles that names the one in use."""
+_LARGEST = 1e9  # of a signal's typical value
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -47,6 +60,7 @@ class Manifest:
     signals: tuple[str, ...]
     basis: str
     prior: tuple[float, ...]
+    paths: tuple[str, ...]  # "fast", and "accurate" where it has one
     files: dict[str, str]  # path within the bundle -> sha256
     raw: dict[str, Any]
 
@@ -92,7 +106,7 @@ def verify(bundle: Path, signals: tuple[str, ...]) -> Manifest:
         found = _digest(bundle, name)
         if found != expected:
             raise BundleError(name, f"sha256 {found}" if found else "no file", f"sha256 {expected}")
-    for name in (LAYOUT.policy, LAYOUT.calibration, LAYOUT.head, LAYOUT.encoder, LAYOUT.tokenizer):
+    for name in LAYOUT.serving(manifest.paths):
         if name not in manifest.files:
             raise BundleError(f"{LAYOUT.manifest}: files", f"no entry for {name}", "an entry for every file that serves")
     if manifest.signals != signals:
@@ -114,17 +128,38 @@ def _digest(bundle: Path, name: str) -> str | None:
         return None
 
 
-def targets(bundle: Path) -> dict[str, float]:
-    """The target sufficiency of each path, from policy.json."""
+def targets(bundle: Path, paths: tuple[str, ...]) -> tuple[dict[str, float], float]:
+    """(the target sufficiency of each path; the margin around it, in logits, within which the accurate path is asked), from policy.json."""
     content = read_json(bundle / LAYOUT.policy)
-    found = content.get("targets") if isinstance(content, dict) else None
-    if (
-        not isinstance(found, dict)
-        or "fast" not in found
-        or not all(not isinstance(value, bool) and isinstance(value, int | float) and 0 < value <= 1 for value in found.values())
-    ):
-        raise BundleError(f"{LAYOUT.policy}: targets", str(found)[:80], "a number above 0 and up to 1 for each path, fast among them")
-    return found
+    content = content if isinstance(content, dict) else {}
+    found, margin = content.get("targets"), content.get("margin", 0.0)
+    expected = {"fast", "auto", "accurate"} if "accurate" in paths else {"fast"}
+    if not isinstance(found, dict) or not expected <= set(found) or not all(_number(value) and 0 < value <= 1 for value in found.values()):
+        raise BundleError(
+            f"{LAYOUT.policy}: targets", str(found)[:80], f"a number above 0 and up to 1 for each of {', '.join(sorted(expected))}"
+        )
+    if not _number(margin) or not margin >= 0:
+        raise BundleError(f"{LAYOUT.policy}: margin", str(margin)[:80], "a number from 0 up")
+    return found, margin
+
+
+def typical(bundle: Path, signals: tuple[str, ...], dim: int) -> tuple[list[float], list[float]]:
+    """(the typical value of each of ``signals``; the mean embedding, of length ``dim``), from typical.json."""
+    content = read_json(bundle / LAYOUT.typical)
+    content = content if isinstance(content, dict) else {}
+    by_name, embedding = content.get("signals"), content.get("embedding")
+    by_name = by_name if isinstance(by_name, dict) else {}
+    for name in signals:
+        if not _number(by_name.get(name)) or not 0 <= by_name[name] <= _LARGEST:
+            raise BundleError(f"{LAYOUT.typical}: signals.{name}", str(by_name.get(name))[:80], f"a number from 0 to {_LARGEST:.0e}")
+    if not isinstance(embedding, list) or len(embedding) != dim or not all(_number(value) and -1 <= value <= 1 for value in embedding):
+        found = f"{len(embedding)} values" if isinstance(embedding, list) else type(embedding).__name__
+        raise BundleError(f"{LAYOUT.typical}: embedding", found, f"{dim} numbers from -1 to 1")
+    return [by_name[name] for name in signals], embedding
+
+
+def _number(value: Any) -> bool:
+    return not isinstance(value, bool) and isinstance(value, int | float)
 
 
 def _manifest(raw: Any) -> Manifest:
@@ -141,6 +176,7 @@ def _manifest(raw: Any) -> Manifest:
             signals=tuple(map(str, raw["signals"])),
             basis=str(raw["basis"]),
             prior=tuple(float(raw["prior"][tier]) for tier in tiers),
+            paths=tuple(map(str, raw["paths"])),
             files={str(name): str(digest) for name, digest in raw["files"].items()},
             raw=raw,
         )
@@ -148,6 +184,8 @@ def _manifest(raw: Any) -> Manifest:
         raise BundleError(LAYOUT.manifest, f"{type(error).__name__}: {error}", "the entries of format version 1") from error
     if not isinstance(raw["tiers"], list) or not 2 <= len(set(tiers)) == len(tiers) <= 8:
         raise BundleError(f"{LAYOUT.manifest}: tiers", list(tiers), "2 to 8 different names")
+    if manifest.paths not in (("fast",), ("fast", "accurate")) or not isinstance(raw["paths"], list):
+        raise BundleError(f"{LAYOUT.manifest}: paths", raw["paths"], '["fast"] or ["fast", "accurate"]')
     if not all(0 < share < 1 for share in manifest.prior) or not math.isclose(sum(manifest.prior), 1, abs_tol=1e-6):
         raise BundleError(f"{LAYOUT.manifest}: prior", manifest.prior, "a share between 0 and 1 for each tier, 1 together")
     return manifest

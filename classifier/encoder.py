@@ -19,8 +19,7 @@ Embeddings = NDArray[np.float32]
 class Encoder(Protocol):
     """What turns texts into vectors.
 
-    ``encode`` returns (n_texts, dim) float32 with rows of length 1 (0 for a text without a token), and a row depends on
-    its own text alone: bit for bit the same in every batch.
+    ``encode`` returns (n_texts, dim) float32, and a row depends on its own text alone: bit for bit the same in every batch.
     """
 
     @property
@@ -52,7 +51,7 @@ class StaticEncoder:
         self.provenance: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
 
     def encode(self, texts: Sequence[str]) -> Embeddings:
-        """(n_texts, dim) float32."""
+        """(n_texts, dim) float32 rows of length 1, 0 for a text without a token."""
         rows = np.empty((len(texts), self.dim), dtype=np.float32)
         for row, text in zip(rows, texts, strict=True):
             ids = np.array(self.token_ids(text), dtype=np.int64)
@@ -81,6 +80,41 @@ class StaticEncoder:
     def _encoded(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
+
+
+class TransformerEncoder:
+    """A small transformer, ``encoder.onnx`` and ``tokenizer.json`` of a folder: the mean of its last layer.
+
+    Of a text that is too long for it, it reads head and tail. One text a run and no padding, since activations are quantised
+    as they come: a vector would depend on its neighbours.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        model, tokenizer = folder / "encoder.onnx", folder / "tokenizer.json"
+        self._tokenizer = Tokenizer.from_file(str(tokenizer))
+        self._session = session(model)
+        self.dim: int = self._session.get_outputs()[0].shape[1]
+        self.fingerprint = sha256(model.read_bytes() + tokenizer.read_bytes()).hexdigest()
+        self.provenance: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
+        self.max_tokens = int(self.provenance["max_tokens"])
+
+    def encode(self, texts: Sequence[str]) -> Embeddings:
+        """(n_texts, dim) float32, not normalised."""
+        rows = np.empty((len(texts), self.dim), dtype=np.float32)
+        for row, text in zip(rows, texts, strict=True):
+            ids = np.array(token_ids(self._tokenizer, text, self.max_tokens), dtype=np.int64)
+            row[:] = self._session.run(("embedding",), {"ids": ids})[0][0]
+        return rows
+
+
+def token_ids(tokenizer: Tokenizer, text: str, max_tokens: int) -> list[int]:
+    """What a BERT-like transformer reads of ``text``: two thirds of the room for the head where it is too long, the rest for the tail."""
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
+    room = max_tokens - 2
+    if len(ids) > room:
+        head = room * 2 // 3
+        ids = ids[:head] + ids[head - room :]
+    return [tokenizer.token_to_id("[CLS]"), *ids, tokenizer.token_to_id("[SEP]")]
 
 
 # What BERT's normaliser and pre-tokenizer make of ASCII: lower-case runs of letters and digits, and every mark by itself.

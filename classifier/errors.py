@@ -33,7 +33,7 @@ class ConfigError(PointsmanError):
 
 
 class PolicyError(PointsmanError):
-    """A request that no tier can satisfy, or that names a tier or policy that does not exist.
+    """A request that no tier can satisfy, or that asks for a tier, a policy or an explanation that this bundle has not.
 
     ``field`` is the request's field that has to change, or None where several constraints exclude every tier together.
     """

@@ -1,10 +1,11 @@
 """Scores -> decision. Pure: reads no file and no clock, and knows neither HTTP nor the model that scored."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from classifier.errors import PolicyError
-from classifier.types import Capability, Decision, Model, Prompt, Reason, Scores
+from classifier.types import Capability, Decision, Model, Path, Prompt, Reason, Scores
 
 CHARS_PER_TOKEN = 3.6
 """Typical of mixed English text and code under current tokenisers; a request may state its ``input_tokens`` instead."""
@@ -19,16 +20,23 @@ _NEEDS: dict[tuple[bool, bool], frozenset[Capability]] = {
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The rules of a team. ``targets`` holds the sufficiency asked for, by path: chosen in training by risk control."""
+    """The rules of a team. ``targets`` holds the sufficiency asked for, by path: chosen in training by risk control. ``margin`` is
+    how near to it, in logits, the fast path must come for the accurate one to be asked.
+    """
 
     catalog: tuple[Model, ...]  # one a tier, in the bundle's order, cheapest first
     targets: Mapping[str, float]
+    margin: float = 0.0
     name: str = "default"
     expected_output_tokens: int = 500
     tiers: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tiers", tuple(model.tier for model in self.catalog))
+
+    def target(self, path: Path) -> float:
+        """The sufficiency asked for on ``path``; the fast path's where a bundle has no other."""
+        return self.targets.get(path, self.targets["fast"])
 
     def index(self, tier: str, field_name: str) -> int:
         """Position of ``tier``; PolicyError naming ``field_name`` and the known tiers where there is none."""
@@ -91,7 +99,7 @@ def decide(scores: Scores, policy: Policy, facts: Facts) -> Decision:
     tiers = range(len(policy.catalog))
     output_tokens = policy.expected_output_tokens if facts.output_tokens is None else facts.output_tokens
     costs = tuple(model.cost_usd(facts.input_tokens, output_tokens) for model in policy.catalog)
-    target = policy.targets[scores.path] if facts.min_sufficiency is None else facts.min_sufficiency
+    target = policy.target(scores.target_path) if facts.min_sufficiency is None else facts.min_sufficiency
     ceiling = None if facts.tier_ceiling is None else policy.index(facts.tier_ceiling, "tier_ceiling")
     floor = 0 if facts.tier_floor is None else policy.index(facts.tier_floor, "tier_floor")
 
@@ -119,6 +127,40 @@ def decide(scores: Scores, policy: Policy, facts: Facts) -> Decision:
         moved.append(Reason.FLOOR)
     model = policy.catalog[chosen]
     return Decision(model.tier, model.id, scores.sufficiency[chosen], tuple(moved) or (first,), policy.name, costs, scores)
+
+
+def decisive(decision: Decision, policy: Policy, facts: Facts) -> int:
+    """The tier whose sufficiency made ``decision`` what it is: the dearest one up to the chosen tier that misses the target, for it is
+    why nothing cheaper was taken; where none misses it, the cheapest tier.
+    """
+    scores = decision.scores
+    target = policy.target(scores.target_path) if facts.min_sufficiency is None else facts.min_sufficiency
+    upto = scores.tiers.index(decision.tier) + 1
+    return max((tier for tier in range(upto) if scores.sufficiency[tier] < target), default=0)
+
+
+def needs_accurate(scores: Scores, policy: Policy, facts: Facts) -> bool:
+    """Whether the accurate path could change what the fast path's ``scores`` decide: of some allowed tier but the dearest, the
+    sufficiency lies within the policy's margin of the target. ``margin`` is tuned in training, on prompts that neither path saw.
+    """
+    target = policy.target("auto") if facts.min_sufficiency is None else facts.min_sufficiency
+    low, high = _odds_within(target, policy.margin)
+    near = [tier for tier, value in enumerate(scores.sufficiency) if low <= value <= high]
+    if not near:
+        return False
+    output_tokens = policy.expected_output_tokens if facts.output_tokens is None else facts.output_tokens
+    costs = tuple(model.cost_usd(facts.input_tokens, output_tokens) for model in policy.catalog)
+    ceiling = None if facts.tier_ceiling is None else policy.index(facts.tier_ceiling, "tier_ceiling")
+    floor = 0 if facts.tier_floor is None else policy.index(facts.tier_floor, "tier_floor")
+    constraints = _constraints(policy, facts, output_tokens, costs, ceiling)
+    candidates = [tier for tier in range(floor, len(policy.catalog)) if all(passes(tier) for _, passes in constraints)]
+    return any(tier in near for tier in candidates[:-1])
+
+
+def _odds_within(probability: float, margin: float) -> tuple[float, float]:
+    """The probabilities whose logits are ``margin`` below and above that of ``probability``."""
+    factor = math.exp(margin)
+    return probability / (probability + (1 - probability) * factor), probability * factor / (probability * factor + 1 - probability)
 
 
 def _constraints(

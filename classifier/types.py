@@ -4,8 +4,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-Path = Literal["fast", "auto"]
-"""How a request asks to be scored. A bundle with one path answers both alike."""
+Path = Literal["fast", "auto", "accurate"]
+"""How a request asks to be scored. A bundle with one path answers all three alike."""
+
+PathReason = Literal["only_path", "asked", "clear", "close", "deadline", "load"]
+"""Why a path scored: the bundle has no other; the request asked for it; another look cannot change the decision, or it can;
+it can, but would come after the deadline, by itself or because of others that came before.
+"""
 
 Capability = Literal["tools", "vision"]
 """What a request may need of a model beyond text."""
@@ -69,14 +74,18 @@ class Scores:
 
     ``sufficiency[t]`` is P(tier t's answer is good enough) at the bundle's prior and basis, in [0, 1], never falling
     from a cheaper tier to a dearer one; ``logits`` are the head's outputs before calibration. Both hold one number a
-    tier, cheapest first.
+    tier, cheapest first. ``path`` is what scored, ``target_path`` the path whose target a policy holds the scores against: it
+    was chosen for how that path as a whole decides.
     """
 
     tiers: tuple[str, ...]
     logits: tuple[float, ...]
     sufficiency: tuple[float, ...]
-    path: Literal["fast"] = "fast"
-    path_reason: Literal["only_path"] = "only_path"
+    path: Literal["fast", "accurate"] = "fast"
+    path_reason: PathReason = "only_path"
+    target_path: Path = "fast"
+    task: str | None = None  # what kind of work is asked for; None where the bundle cannot tell
+    task_probability: float | None = None  # calibrated
 
     @property
     def probabilities(self) -> tuple[float, ...]:
@@ -115,3 +124,20 @@ class Decision:
     def reason(self) -> Reason:
         """What decided in the end."""
         return self.reasons[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What one signal does to a tier's sufficiency, compared with its typical value: positive where it raises it."""
+
+    name: str
+    value: float | None  # of the signal; None for the text, which is many numbers
+    effect: float
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What moved a decision: ``effects`` on the fast path's sufficiency of ``tier``, the largest first."""
+
+    tier: str
+    effects: tuple[Effect, ...]

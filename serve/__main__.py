@@ -21,7 +21,8 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--port", help="port to listen on (8080)")
     result.add_argument("--bundle", help="a bundle, or a folder of bundles with CURRENT (models/)")
     result.add_argument("--catalog", help="which models stand behind the tiers (config/catalog.toml)")
-    result.add_argument("--path", help="fast or auto: how much time to spend where a request does not say (auto)")
+    result.add_argument("--path", help="fast, auto or accurate: how much time to spend where a request does not say (auto)")
+    result.add_argument("--accurate-threads", help="threads of the accurate path (half of the cores)")
     result.add_argument("--max-body", help="largest request body in bytes (4 MiB)")
     result.add_argument("--max-batch", help="most requests in one batch (256)")
     return result

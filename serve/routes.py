@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -11,10 +12,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from classifier import Prompt, Router, Scores
-from classifier.policy import decide
+from classifier.policy import Facts, decide
 from classifier.types import Path as ScorePath
 from serve import body
 from serve.gather import Gather
+from serve.lane import Lane
 from serve.problems import describe
 from serve.schemas import BatchRequest, BatchResponse, BatchResult, ModelResponse, Problem, RouteRequest, RouteResponse, response_of
 from serve.settings import Settings
@@ -24,8 +26,21 @@ routes = APIRouter()
 Made = TypeVar("Made")
 
 
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A request that the fast path has scored and not settled: the accurate one could change the decision, or it is to be explained."""
+
+    request: RouteRequest
+    prompt: Prompt
+    facts: Facts
+    scores: Scores
+    start: float  # by time.perf_counter
+    decision_id: str
+    twice: bool  # whether the accurate path is to be asked
+
+
 class Service:
-    """What the endpoints share: one loaded router and its counters. Its methods are safe in any thread, save ``answer``,
+    """What the endpoints share: one loaded router, its lane and its counters. Its methods are safe in any thread, save ``answer``,
     which belongs to the event loop.
     """
 
@@ -33,6 +48,7 @@ class Service:
         self.router, self.settings = router, settings
         self.telemetry = Telemetry(router.manifest.version)
         self.gathered = Gather(self.route)
+        self.lane = Lane(router, settings.accurate_threads) if router.accurate else None
 
     async def answer(self, scope: Scope, receive: Receive) -> bytes:
         """The body of the response to one request for ``/route``; raises as ``serve.body`` and ``route`` do.
@@ -40,16 +56,28 @@ class Service:
         In the event loop on purpose: scoring takes less than handing it to a thread and back.
         """
         content = await body.read(scope, receive, self.settings.max_body)
-        return to_json(await self.gathered(body.parse(content, RouteRequest)))
+        result = await self.gathered(body.parse(content, RouteRequest))
+        return to_json(await self._late(result) if isinstance(result, Pending) else result)
 
-    def route(self, requests: Sequence[RouteRequest]) -> list[RouteResponse | Exception]:
-        """Score and decide each request; an error of one is its own result: nothing to route, or no tier that can be given.
+    async def _late(self, pending: Pending) -> RouteResponse:
+        scores = pending.scores
+        if pending.twice:
+            assert self.lane is not None
+            left_ms = pending.request.deadline_ms - (time.perf_counter() - pending.start) * 1e3
+            scores = await self.lane.score(pending.prompt, scores, left_ms)
+        if pending.request.explain:  # which takes several times as long as deciding: others shall not wait for it
+            return await run_in_threadpool(self._decided, pending, scores)
+        return self._decided(pending, scores)
+
+    def route(self, requests: Sequence[RouteRequest]) -> list[RouteResponse | Pending | Exception]:
+        """Score each request by the fast path and decide it, or leave it pending where the accurate path could change the decision, or
+        an explanation is asked for. An error of one is its own result: nothing to route, or no tier that can be given.
 
         Stage by stage over all of them, which is faster than one after another (benchmarks, throughput).
         """
         start = time.perf_counter()
         made = [_tried(request.to_prompt) for request in requests]
-        results: list[RouteResponse | Exception] = [RuntimeError("not routed")] * len(requests)
+        results: list[RouteResponse | Pending | Exception] = [RuntimeError("not routed")] * len(requests)
         by_path: dict[ScorePath, dict[int, Prompt]] = {}
         for place, (request, prompt) in enumerate(zip(requests, made, strict=True)):
             if isinstance(prompt, Exception):
@@ -62,36 +90,56 @@ class Service:
                 results[place] = (
                     scores
                     if isinstance(scores, Exception)
-                    else _tried(self._decided, requests[place], prompt, scores, start, ids[32 * place : 32 * place + 32])
+                    else _tried(self._settled, requests[place], prompt, scores, start, ids[32 * place : 32 * place + 32])
                 )
         return results
 
     def _scored(self, prompts: Sequence[Prompt], path: ScorePath) -> Sequence[Scores | Exception]:
         """All at once; one by one where that fails, which it should not, so that only the one at fault is refused."""
-        found = _tried(self.router.score, prompts, path)
+        found = _tried(self.router.score_fast, prompts, path)
         if not isinstance(found, Exception):
             return found
-        return [one if isinstance(one, Exception) else one[0] for one in (_tried(self.router.score, (prompt,), path) for prompt in prompts)]
+        return [
+            one if isinstance(one, Exception) else one[0] for one in (_tried(self.router.score_fast, (prompt,), path) for prompt in prompts)
+        ]
 
-    def _decided(self, request: RouteRequest, prompt: Prompt, scores: Scores, start: float, decision_id: str) -> RouteResponse:
-        decision = decide(scores, self.router.policy, request.to_facts(prompt))
-        seconds = time.perf_counter() - start
+    def _settled(self, request: RouteRequest, prompt: Prompt, scores: Scores, start: float, decision_id: str) -> RouteResponse | Pending:
+        facts = request.to_facts(prompt)
+        pending = Pending(request, prompt, facts, scores, start, decision_id, self.router.looks_twice(scores, facts))
+        return pending if pending.twice or request.explain else self._decided(pending, scores)
+
+    def _decided(self, pending: Pending, scores: Scores) -> RouteResponse:
+        decision = decide(scores, self.router.policy, pending.facts)
+        seconds = time.perf_counter() - pending.start
+        explanation = self.router.explain(pending.prompt, decision, pending.facts) if pending.request.explain else None
         self.telemetry.decided(decision, seconds)
-        return response_of(decision, prompt, decision_id=decision_id, version=self.router.manifest.version, router_ms=seconds * 1e3)
+        return response_of(
+            decision,
+            pending.prompt,
+            decision_id=pending.decision_id,
+            version=self.router.manifest.version,
+            router_ms=seconds * 1e3,
+            explanation=explanation,
+        )
+
+    def _by_content(self, pending: Pending) -> RouteResponse:
+        scores = self.router.score_accurate(pending.prompt, pending.scores) if pending.twice else pending.scores
+        return self._decided(pending, scores)
 
     def route_items(self, items: Sequence[Any]) -> list[BatchResult]:
-        """The same for the items of a batch as they were sent."""
+        """The same for the items of a batch as they were sent, whatever the clock says: a batch is answered alike every time."""
         requests = [_tried(body.validated, item, RouteRequest) for item in items]
         routed = iter(self.route([request for request in requests if isinstance(request, RouteRequest)]))
         results: list[BatchResult] = []
         for request in requests:
             result = request if isinstance(request, Exception) else next(routed)
-            if isinstance(result, Exception):
-                found = describe(result)
+            decided = _tried(self._by_content, result) if isinstance(result, Pending) else result
+            if isinstance(decided, Exception):
+                found = describe(decided)
                 self.telemetry.refused(found.status)
                 results.append({"error": found})
             else:
-                results.append({"decision": result})
+                results.append({"decision": decided})
         return results
 
 

@@ -1,12 +1,13 @@
 """The wire: requests and responses as pydantic models, and the only crossings between them and the classifier's types."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict  # pydantic asks for this one below Python 3.12
 
 from classifier import Decision, Prompt, Reason, from_row
 from classifier.policy import Facts, estimate_tokens, needs_of
+from classifier.types import Effect, Explanation, PathReason
 from classifier.types import Path as ScorePath
 
 Tokens = Annotated[int, Field(ge=0, le=1_000_000_000)]
@@ -40,11 +41,15 @@ class RouteRequest(BaseModel):
     expected_output_tokens: Tokens | None = Field(None, description="Length of the reply, for cost and context window.")
     input_tokens: Tokens | None = Field(None, description="Replaces the estimate from the texts' lengths.")
     path: ScorePath | None = Field(None, description="How much time to spend; the server's own setting where absent.")
-    deadline_ms: Positive = Field(15.0, description="Time after which only the fast path answers. With one path it changes nothing.")
+    deadline_ms: Positive = Field(
+        15.0, description="Time by which the accurate path must have answered; where it would not, the fast one does."
+    )
     current_tier: str | None = Field(None, description="The tier that holds the conversation's cache. Accepted; not used by this version.")
     cached_input_tokens: Tokens | None = Field(None, description="Accepted; not used by this version.")
     phase: Literal["plan", "execute", "verify"] | None = Field(None, description="Accepted; not used by this version.")
-    explain: bool = Field(default=False, description="Accepted; this version does not attribute decisions to signals.")
+    explain: bool = Field(
+        default=False, description="Say what each signal did to the decision. Takes milliseconds; 422 where the bundle cannot."
+    )
 
     def to_prompt(self) -> Prompt:
         """What is scored.
@@ -68,6 +73,20 @@ class RouteRequest(BaseModel):
         )
 
 
+class SignalEffect(TypedDict):
+    """What one signal did to the decision, compared with its typical value. Effects overlap, so they do not add up to anything."""
+
+    name: Annotated[str, Field(description="The signal; text: the words themselves, as the embedding holds them.")]
+    value: NotRequired[Annotated[float, Field(description="Absent for text.")]]
+    effect: Annotated[
+        float,
+        Field(
+            description="The sufficiency that the fast path gives explained_tier, minus what it would be if this alone were typical of the "
+            "training prompts: positive where it speaks for the tier."
+        ),
+    ]
+
+
 class RouteResponse(TypedDict):
     """A decision. Numbers by tier are listed cheapest first."""
 
@@ -80,24 +99,41 @@ class RouteResponse(TypedDict):
     reason: Reason
     reasons: list[Reason]
     policy: str
-    path: Literal["fast"]
-    path_reason: Literal["only_path"]
+    path: Annotated[Literal["fast", "accurate"], Field(description="What scored.")]
+    path_reason: Annotated[PathReason, Field(description="Why: the accurate path cannot change the decision, or could and would be late.")]
     cached: Annotated[bool, Field(description="Whether scores were taken from a cache; this version has none.")]
-    task: Annotated[str | None, Field(description="Null: this bundle has no task head.")]
-    task_probability: float | None
+    task: Annotated[str | None, Field(description="The likeliest kind of work; null where the bundle has no task head.")]
+    task_probability: Annotated[float | None, Field(description="That it is this kind, calibrated.")]
     novelty: Annotated[float | None, Field(description="Null: this bundle does not measure novelty.")]
     truncated: Annotated[bool, Field(description="Whether only head and tail of the text were scored.")]
     plan_first: bool
     cost_usd: Annotated[dict[str, float], Field(description="Estimated cost of this request.")]
     model_version: Annotated[str, Field(description="The bundle that scored.")]
     router_ms: Annotated[float, Field(description="Milliseconds from the parsed body to the decision, with those scored along with it.")]
+    explained_tier: NotRequired[
+        Annotated[
+            str,
+            Field(
+                description="Where explain was asked for: the tier that the effects are of. The dearest one up to the returned tier whose "
+                "sufficiency missed the target, as it is why nothing cheaper was taken; the cheapest tier where none missed it."
+            ),
+        ]
+    ]
+    signals: NotRequired[
+        Annotated[
+            list[SignalEffect],
+            Field(description="Where explain was asked for: the text, and all signals that are not typical, by the size of their effect."),
+        ]
+    ]
 
 
-def response_of(decision: Decision, prompt: Prompt, *, decision_id: str, version: str, router_ms: float) -> RouteResponse:
+def response_of(
+    decision: Decision, prompt: Prompt, *, decision_id: str, version: str, router_ms: float, explanation: Explanation | None = None
+) -> RouteResponse:
     """The decision as it goes over the wire; not validated, since every value comes from our own types."""
     scores = decision.scores
     tiers = scores.tiers
-    return {
+    response: RouteResponse = {
         "id": decision_id,
         "tier": decision.tier,
         "model": decision.model,
@@ -110,8 +146,8 @@ def response_of(decision: Decision, prompt: Prompt, *, decision_id: str, version
         "path": scores.path,
         "path_reason": scores.path_reason,
         "cached": False,
-        "task": None,
-        "task_probability": None,
+        "task": scores.task,
+        "task_probability": None if scores.task_probability is None else round(scores.task_probability, 6),
         "novelty": None,
         "truncated": prompt.truncated,
         "plan_first": False,
@@ -119,6 +155,17 @@ def response_of(decision: Decision, prompt: Prompt, *, decision_id: str, version
         "model_version": version,
         "router_ms": round(router_ms, 3),
     }
+    if explanation is not None:
+        response["explained_tier"] = explanation.tier
+        response["signals"] = [_signal(effect) for effect in explanation.effects]
+    return response
+
+
+def _signal(found: Effect) -> SignalEffect:
+    effect = round(found.effect, 6)
+    if found.value is None:
+        return {"name": found.name, "effect": effect}
+    return {"name": found.name, "value": round(found.value, 6), "effect": effect}
 
 
 class BatchRequest(BaseModel):

@@ -1,5 +1,6 @@
 """Settings of the server, read once at the entry point: defaults, then POINTSMAN_* variables, then flags."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -21,6 +22,7 @@ class Settings:
     bundle: Path = MODELS  # a bundle, or a folder of bundles with CURRENT
     catalog: Path = CATALOG
     path: ScorePath = "auto"
+    accurate_threads: int = max(1, (os.cpu_count() or 1) // 2)  # the event loop needs a core as well
     max_body: int = 4 * 1024 * 1024
     max_batch: int = 256
 
@@ -41,7 +43,7 @@ class Settings:
         return cls(**values)
 
 
-_RANGES = {"port": (0, 65_535), "max_body": (1, 1 << 30), "max_batch": (1, 100_000)}
+_RANGES = {"port": (0, 65_535), "max_body": (1, 1 << 30), "max_batch": (1, 100_000), "accurate_threads": (1, 256)}
 
 
 def _parse(where: str, name: str, text: str) -> Any:

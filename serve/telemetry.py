@@ -15,8 +15,9 @@ class Telemetry:
 
     def __init__(self, version: str) -> None:
         self._registry = CollectorRegistry()
-        self._decisions = Counter("pointsman_decisions", "Decisions", ["tier", "reason", "path"], registry=self._registry)
-        self._counters: dict[tuple[str, str, str], Counter] = {}
+        labels = ["tier", "reason", "path", "path_reason"]
+        self._decisions = Counter("pointsman_decisions", "Decisions", labels, registry=self._registry)
+        self._counters: dict[tuple[str, str, str, str], Counter] = {}
         self._problems = Counter("pointsman_problems", "Requests answered with a problem", ["status"], registry=self._registry)
         self._seconds = Histogram(
             "pointsman_router_seconds",
@@ -29,7 +30,7 @@ class Telemetry:
 
     def decided(self, decision: Decision, seconds: float) -> None:
         """Count one decision."""
-        key = (decision.tier, decision.reason.value, decision.scores.path)
+        key = (decision.tier, decision.reason.value, decision.scores.path, decision.scores.path_reason)
         counter = self._counters.get(key)  # finding it by its labels takes longer than counting
         if counter is None:
             counter = self._counters[key] = self._decisions.labels(*key)

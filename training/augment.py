@@ -16,6 +16,11 @@ SHARES = {"politeness": 2, "signature": 2, "small_talk": 3, "markdown": 2, "stee
 """How often each kind is drawn."""
 
 
+def _talk(pieces: Sequence[str], draw: random.Random) -> str:
+    """One piece of small talk or many, up to about three hundred words."""
+    return draw.choice(["\n", "\n\n", " "]).join(draw.sample(pieces, min(len(pieces), round(1.2 ** draw.uniform(0, 17)))))
+
+
 def copies(examples: Sequence[Example], texts: Path, seed: int) -> list[Example]:
     """One changed copy of every labelled plain prompt, with its targets and group; the same for the same seed.
 
@@ -25,7 +30,11 @@ def copies(examples: Sequence[Example], texts: Path, seed: int) -> list[Example]
     fillers = Fillers.read(texts)
     if not fillers.steering:
         raise DataError(texts, None, "steering", "an empty list", "at least one text")
-    kinds: dict[str, Change] = {**changes(fillers), "steering": lambda text, draw: beside(text, draw.choice(fillers.steering), draw)}
+    kinds: dict[str, Change] = {
+        **changes(fillers),
+        "steering": lambda text, draw: beside(text, draw.choice(fillers.steering), draw),
+        "small_talk": lambda text, draw: f"{_talk(fillers.small_talk, draw)}\n\n{text}",
+    }
     draw = random.Random(seed)  # noqa: S311 - reproducible, nothing secret
     result: list[Example] = []
     for example in examples:

@@ -79,7 +79,7 @@ def passes(case: Case, base: Scores | None, changed: Scores, target: float) -> b
 
 def run(router: Router, found: Sequence[Case], path: ScorePath) -> dict[str, dict[str, list[bool]]]:
     """By suite and kind, whether each case passes."""
-    target = router.policy.targets[path]
+    target = router.policy.target(path)
     texts = list(dict.fromkeys(text for case in found for text in (case.base, case.changed) if text is not None))
     scores = dict(zip(texts, router.score([from_text(text) for text in texts], path), strict=True))
     result: dict[str, dict[str, list[bool]]] = {}

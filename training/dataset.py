@@ -69,12 +69,12 @@ class Example:
         return "outcomes" if self.label is None else "labelled"
 
 
-def read(paths: Sequence[Path], tiers: tuple[str, ...] = TIERS) -> list[Example]:
+def read(paths: Sequence[Path], tiers: tuple[str, ...] = TIERS, *, apart: bool = True) -> list[Example]:
     """Every row of every JSONL file, and of every folder's JSONL files, in a stable order.
 
     Rows below a folder ``test/`` are test rows. Where a folder has such rows of its own, its other rows are training rows;
     otherwise the hash of their group decides. A row's own ``split`` wins over both, save that nothing below ``test/`` is
-    ever trained on.
+    ever trained on. ``apart`` is False where groups on both sides of the split are to be found rather than refused.
 
     Raises:
         DataError: a file that cannot be read, or the first row that is not what data/README.md describes.
@@ -92,8 +92,16 @@ def read(paths: Sequence[Path], tiers: tuple[str, ...] = TIERS) -> list[Example]
                 split: Split | None = "test" if below_test(file, path) else "train" if has_test else None
                 examples.append(_example(row, file, line, pools, split, tiers))
                 places.append((file, line))
-    _check(examples, places)
+    _check(examples, places, apart=apart)
     return examples
+
+
+def read_all(
+    paths: Sequence[Path], joined: Sequence[tuple[Path, Path]], tiers: tuple[str, ...] = TIERS, *, apart: bool = True
+) -> list[Example]:
+    """The rows of ``read``, where there are paths, and of every ``join``; raises as they do."""
+    examples = read(paths, tiers, apart=apart) if paths else []
+    return examples + [example for labels, texts in joined for example in join(labels, texts, tiers)]
 
 
 def join(labels: Path, texts: Path, tiers: tuple[str, ...] = TIERS) -> list[Example]:
@@ -245,8 +253,8 @@ def _outcome_targets(outcomes: Any, pools: dict[str, list[str]] | None, tiers: t
     return tuple(means)
 
 
-def _check(examples: Sequence[Example], files: Sequence[tuple[Path, int]]) -> None:
-    """Ids stand once in their source, and no group stands on both sides of the split."""
+def _check(examples: Sequence[Example], files: Sequence[tuple[Path, int]], *, apart: bool = True) -> None:
+    """Ids stand once in their source and, where that matters, no group stands on both sides of the split."""
     seen: set[tuple[str, str]] = set()
     splits: dict[str, Split] = {}
     for example, (file, line) in zip(examples, files, strict=True):
@@ -255,7 +263,7 @@ def _check(examples: Sequence[Example], files: Sequence[tuple[Path, int]]) -> No
             raise DataError(file, line, "id", repr(example.id)[:80], f"an id that stands once in the source {example.source}")
         seen.add(key)
         other = splits.setdefault(example.group, example.split)
-        if other != example.split:
+        if apart and other != example.split:
             raise DataError(
                 file, line, "group", f"a {example.split} row of a group that has {other} rows", "groups on one side of the split"
             )

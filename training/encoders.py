@@ -49,8 +49,8 @@ def distill(teacher: str, dim: int = 256, expected_sha256: str | None = None) ->
     """
     from sentence_transformers.sentence_transformer.modules import StaticEmbedding  # noqa: PLC0415 - heavy, and of an extra
 
-    folder = _folder(teacher)
-    digest = _weights_sha256(folder) if folder else "unknown: loaded by name"
+    folder = folder_of(teacher)
+    digest = weights_sha256(folder) if folder else "unknown: loaded by name"
     if expected_sha256 and digest != expected_sha256:
         raise ValueError(f"weights of {teacher}: found sha256 {digest}, expected {expected_sha256}")
     static = StaticEmbedding.from_distillation(str(folder or teacher), device="cpu", pca_dims=dim)
@@ -130,7 +130,7 @@ def write(table: StaticTable, folder: Path) -> None:
     onnx.save(static_onnx(table.vectors, table.provenance), str(folder / "encoder.onnx"))
 
 
-def _folder(teacher: str) -> Path | None:
+def folder_of(teacher: str) -> Path | None:
     """Where the weights lie, or None for a model that the library loads by name."""
     if teacher in PACKAGED:
         distribution = metadata.distribution(teacher)
@@ -138,7 +138,8 @@ def _folder(teacher: str) -> Path | None:
     return Path(teacher) if Path(teacher).is_dir() else None
 
 
-def _weights_sha256(folder: Path) -> str:
+def weights_sha256(folder: Path) -> str:
+    """Digest of the weights in ``folder``."""
     files = sorted(folder.rglob("*.safetensors")) or sorted(folder.rglob("pytorch_model*.bin"))
     digest = hashlib.sha256()
     for file in files:

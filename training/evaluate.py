@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from training import behaviour, metrics
 from training.baselines import baselines
 from training.behaviour import Case
 from training.calibrate import prior_weights
-from training.dataset import Example, join, read, targets_of
+from training.dataset import Example, read_all, targets_of
 from training.files import base_texts
 from training.table import table
 
@@ -46,6 +46,7 @@ class Scored:
     sufficiency: Matrix
     probabilities: Matrix
     chosen: NDArray[np.int64]
+    accurate: NDArray[np.bool_]  # (n,) whether the accurate path scored the row
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -62,12 +63,13 @@ def score(router: Router, examples: Sequence[Example], path: ScorePath = "auto")
     """Score and decide every example with the bundle's own policy, whatever the prompt's size would exclude."""
     scores = router.score([example.prompt for example in examples], path)
     sufficiency = np.array([one.sufficiency for one in scores], dtype=np.float64).reshape(len(scores), -1)
-    chosen = [cheapest(one.sufficiency, router.policy.targets[one.path], range(len(one.tiers))) for one in scores]
+    chosen = [cheapest(one.sufficiency, router.policy.target(one.target_path), range(len(one.tiers))) for one in scores]
     return Scored(
         list(examples),
         sufficiency,
         np.array([one.probabilities for one in scores], dtype=np.float64),
         np.array(chosen, dtype=np.int64),
+        np.array([one.path == "accurate" for one in scores]),
     )
 
 
@@ -87,9 +89,12 @@ def evaluate(
     labelled = [example for example in examples if example.kind == "labelled"]
     outcomes = [example for example in examples if example.kind == "outcomes"]
     if labelled:
-        result["labelled"] = labelled_figures(score(router, labelled, path), router.manifest.prior, seed, train)
+        scored = score(router, labelled, path)
+        result["labelled"] = labelled_figures(scored, router.manifest.prior, seed, train)
+        if router.accurate and path != "fast":
+            result["labelled"]["against_fast"] = gains(scored, score(router, labelled, "fast"), router.manifest.prior, seed)
     if outcomes:
-        logits, sufficiency = outcome_scores(router, bundle, outcomes)
+        logits, sufficiency = outcome_scores(router, bundle, outcomes, path)
         result["outcomes"] = outcome_figures(outcomes, logits, sufficiency, router.manifest.tiers, seed)
     if cases:
         result["behaviour"] = behaviour_figures(behaviour.run(router, cases, path), seed)
@@ -119,17 +124,26 @@ def behaviour_figures(results: Mapping[str, Mapping[str, Sequence[bool]]], seed:
     return figures
 
 
-def outcome_scores(router: Router, bundle: Path, examples: Sequence[Example]) -> tuple[Matrix, Matrix]:
+def outcome_scores(router: Router, bundle: Path, examples: Sequence[Example], path: ScorePath = "auto") -> tuple[Matrix, Matrix]:
     """(logits, sufficiency), (n, n_tiers) each: the bundle's head asked for measured outcomes, at their own calibration.
+
+    ``auto`` is a matter of decisions, which are made by the rubric: outcomes are ranked by the accurate path where there is one.
 
     Raises:
         BundleError: the bundle was trained without outcomes.
     """
-    model = bundle / LAYOUT.outcomes
-    if LAYOUT.outcomes not in router.manifest.files:
-        raise BundleError(LAYOUT.outcomes, "no entry in the manifest", "a bundle that was trained with outcomes")
-    logits, sufficiency = OnnxHead(model).run(*router.features([example.prompt for example in examples]))
+    prompts = [example.prompt for example in examples]
+    logits, sufficiency = _outcome_head(router, bundle, LAYOUT.outcomes).run(*router.features(prompts))
+    if router.accurate and path != "fast":
+        vectors = router.accurate.encoder.encode([prompt.text for prompt in prompts])
+        logits, sufficiency = _outcome_head(router, bundle, LAYOUT.accurate_outcomes).run(logits, vectors)
     return logits.astype(np.float64), sufficiency.astype(np.float64)
+
+
+def _outcome_head(router: Router, bundle: Path, name: str) -> OnnxHead:
+    if name not in router.manifest.files:
+        raise BundleError(name, "no entry in the manifest", "a bundle that was trained with outcomes")
+    return OnnxHead(bundle / name)
 
 
 def labelled_figures(scored: Scored, prior: Sequence[float], seed: int = 0, train: Sequence[Example] = ()) -> dict[str, Any]:
@@ -165,6 +179,31 @@ def labelled_figures(scored: Scored, prior: Sequence[float], seed: int = 0, trai
         field: _slices(scored, weights["balanced"], [getattr(example, field) or "-" for example in scored.examples])
         for field in ("task", "style", "language")
     }
+    return result
+
+
+def gains(scored: Scored, fast: Scored, prior: Sequence[float], seed: int = 0) -> dict[str, Figure]:
+    """What the accurate path brought, by paired bootstrap over rows that both scored: AUC at each boundary, log-loss (at the stated
+    prior, mean over boundaries) and exact decisions (at the balanced prior); with the share of rows it was asked for.
+    """
+    labels, below_top = scored.labels, range(len(prior) - 1)
+    stated, balanced = prior_weights(labels.tolist(), prior), prior_weights(labels.tolist(), [1 / len(prior)] * len(prior))
+    result: dict[str, Figure] = {}
+    losses = []
+    for tier in below_top:
+        target = (labels <= tier).astype(np.float64)
+        one, other = scored.sufficiency[:, tier], fast.sufficiency[:, tier]
+        result[f"auc_up_to_{tier}"] = _figure(
+            lambda rows, t=target, a=one, b=other: metrics.soft_auc(t[rows], a[rows]) - metrics.soft_auc(t[rows], b[rows]),
+            len(labels),
+            seed,
+        )
+        losses.append(metrics.log_loss(one, target, stated) - metrics.log_loss(other, target, stated))
+    loss = np.mean(losses, axis=0)
+    right = (scored.chosen == labels).astype(np.float64) - (fast.chosen == labels)
+    result["log_loss"] = _figure(lambda rows: loss[rows].mean(), len(labels), seed)
+    result["exact"] = _figure(lambda rows: np.average(right[rows], weights=balanced[rows]), len(labels), seed)
+    result["asked"] = _figure(lambda rows: np.average(scored.accurate[rows], weights=stated[rows]), len(labels), seed)
     return result
 
 
@@ -273,7 +312,7 @@ def parser() -> argparse.ArgumentParser:
         "--labels", type=Path, nargs=2, action="append", default=[], metavar=("LABELS", "TEXTS"), help="labels by id, and the texts by id"
     )
     result.add_argument("--split", choices=("test", "train", "all"), default="test", help="rows to use (%(default)s)")
-    result.add_argument("--path", choices=("fast", "auto"), default="auto")
+    result.add_argument("--path", choices=get_args(ScorePath), default="auto")
     result.add_argument("--behaviour", type=Path, default=BEHAVIOUR, help="texts of the behavioural suite (%(default)s)")
     result.add_argument("--json", type=Path, help="write every figure to this file")
     return result
@@ -288,8 +327,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         bundle = find(arguments.bundle)
         router = Router.load(bundle)
-        examples = read(arguments.data, router.manifest.tiers) if arguments.data else []
-        examples += [example for labels, texts in arguments.labels for example in join(labels, texts, router.manifest.tiers)]
+        examples = read_all(arguments.data, arguments.labels, router.manifest.tiers)
         train = [example for example in examples if example.split == "train" and arguments.split == "test"]
         examples = [example for example in examples if arguments.split in ("all", example.split)]
         if not examples:

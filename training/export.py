@@ -11,15 +11,13 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 
 from training.calibrate import Calibration, sufficiency_of
 from training.features import CLIP, Features, Scaler
+from training.graphs import Graph, head_model
 from training.heads import Head, Linear, PerBasis, Trees, members_of
 from training.network import Network
 
-OPSET = 17
-ML_OPSET = 3
 PARITY = 1e-5
 """Largest difference of a sufficiency that may ship between the graph and the estimators it was made from."""
 
@@ -30,64 +28,14 @@ Run = Callable[[NDArray[np.float32], NDArray[np.float32]], tuple[NDArray[np.floa
 """``OnnxHead.run``: signals and embedding to logits and sufficiency."""
 
 
-class _Graph:
-    """Nodes and initialisers with fresh names, over ``n_signals`` signals and ``dim`` dimensions."""
-
-    def __init__(self, n_signals: int, dim: int) -> None:
-        self.n_signals, self.dim = n_signals, dim
-        self.nodes: list[onnx.NodeProto] = []
-        self.initialisers: list[onnx.TensorProto] = []
-        self._count = 0
-
-    def constant(self, value: Any, dtype: Any = np.float32, name: str | None = None) -> str:
-        name = name or self._name("c")
-        self.initialisers.append(numpy_helper.from_array(np.asarray(value, dtype=dtype), name))
-        return name
-
-    def node(self, op: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
-        output = output or self._name(op.lower())
-        self.nodes.append(helper.make_node(op, list(inputs), [output], **attributes))
-        return output
-
-    def _name(self, stem: str) -> str:
-        self._count += 1
-        return f"{stem}_{self._count}"
-
-
 def head_onnx(head: Head, calibration: Calibration, *, basis: int, n_signals: int, dim: int) -> onnx.ModelProto:
     """The graph of ``head`` for one basis (0 rubric, 1 outcomes); see ``classifier.head.OnnxHead`` for inputs and outputs."""
-    graph = _Graph(n_signals, dim)
+    graph = Graph()
     n_tiers = len(calibration.shift)
     members = members_of(head)
-    terms = [_logits(graph, member, basis, n_tiers, 1 / len(members)) for member in members]
+    terms = [_logits(graph, member, basis, n_tiers, n_signals, dim, 1 / len(members)) for member in members]
     logits = graph.node("Sum", *terms, output="logits")
-    shift = graph.constant(calibration.shift, name="calibration_shift")
-    slope = graph.constant(calibration.slope, name="calibration_slope")
-    calibrated = graph.node("Sigmoid", graph.node("Add", graph.node("Mul", logits, slope), shift))
-    # The running maximum: tier t's is the largest of the row from which what lies above t was taken down below all others.
-    above = graph.constant(np.triu(np.full((n_tiers, n_tiers), -2), 1))
-    rows = graph.node("Add", graph.node("Unsqueeze", calibrated, graph.constant([1], np.int64)), above)
-    graph.node("ReduceMax", rows, output="sufficiency", axes=[2], keepdims=0)
-    value = helper.make_tensor_value_info
-    proto = helper.make_graph(
-        graph.nodes,
-        "sufficiency_head",
-        [
-            value("signals", TensorProto.FLOAT, ["n", n_signals]),
-            value("embedding", TensorProto.FLOAT, ["n", dim]),
-        ],
-        [
-            value("logits", TensorProto.FLOAT, ["n", n_tiers]),
-            value("sufficiency", TensorProto.FLOAT, ["n", n_tiers]),
-            value("calibration_shift", TensorProto.FLOAT, [n_tiers]),
-            value("calibration_slope", TensorProto.FLOAT, [n_tiers]),
-        ],
-        graph.initialisers,
-    )
-    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", ML_OPSET)]
-    model = helper.make_model(proto, opset_imports=opsets, ir_version=9)
-    onnx.checker.check_model(model, full_check=True)
-    return model
+    return head_model(graph, logits, calibration, {"signals": n_signals, "embedding": dim})
 
 
 def parity(
@@ -104,7 +52,7 @@ def parity(
     return float(np.abs(found - sufficiency_of(head.logits(features[rows]), calibration)).max(initial=0.0))
 
 
-def _logits(graph: _Graph, head: Head, basis: int, n_tiers: int, weight: float) -> str:
+def _logits(graph: Graph, head: Head, basis: int, n_tiers: int, n_signals: int, dim: int, weight: float) -> str:
     """``weight`` times the head's logits, (n, n_tiers). By the rubric the top tier suffices whatever its logit, which is 0."""
     asked = np.arange(n_tiers) < (n_tiers if basis else n_tiers - 1)
     if isinstance(head, Network):
@@ -114,16 +62,16 @@ def _logits(graph: _Graph, head: Head, basis: int, n_tiers: int, weight: float) 
     assert isinstance(head, PerBasis)
     asked_head = head.outcomes if basis and head.outcomes else head.rubric
     if isinstance(asked_head, Trees):
-        return _trees(graph, asked_head.estimators, asked, weight)
+        return _trees(graph, asked_head.estimators, asked, n_signals, weight)
     assert isinstance(asked_head, Linear)
-    weights, bias = np.zeros((graph.n_signals + graph.dim, n_tiers)), np.zeros(n_tiers)
+    weights, bias = np.zeros((n_signals + dim, n_tiers)), np.zeros(n_tiers)
     for tier, estimator in enumerate(asked_head.estimators):
         if estimator is not None and asked[tier]:
             weights[:, tier], bias[tier] = weight * estimator.coef_[0], weight * estimator.intercept_[0]
     return _gemm(graph, _scaled(graph, asked_head.scaler), weights, bias, asked_head.scaler)
 
 
-def _scaled(graph: _Graph, scaler: Scaler) -> str:
+def _scaled(graph: Graph, scaler: Scaler) -> str:
     """Signals as ``Scaler.join`` scales them, and the embedding as it is: ``_gemm`` takes its scale into the weights."""
     logs = graph.node("Log", graph.node("Add", "signals", graph.constant(1.0)))
     standard = graph.node("Div", graph.node("Sub", logs, graph.constant(scaler.mean)), graph.constant(scaler.scale))
@@ -131,18 +79,18 @@ def _scaled(graph: _Graph, scaler: Scaler) -> str:
     return graph.node("Concat", clipped, "embedding", axis=1)
 
 
-def _gemm(graph: _Graph, inputs: str, weights: NDArray[Any], bias: NDArray[Any], scaler: Scaler | None = None) -> str:
+def _gemm(graph: Graph, inputs: str, weights: NDArray[Any], bias: NDArray[Any], scaler: Scaler | None = None) -> str:
     if scaler:
         weights = weights.copy()
         weights[len(scaler.mean) :] /= scaler.embedding_scale
     return graph.node("Gemm", inputs, graph.constant(weights), graph.constant(bias))
 
 
-def _trees(graph: _Graph, estimators: list[Any], asked: NDArray[np.bool_], weight: float) -> str:
+def _trees(graph: Graph, estimators: list[Any], asked: NDArray[np.bool_], n_signals: int, weight: float) -> str:
     """All tiers' trees in one node."""
     tiers = [tier for tier, estimator in enumerate(estimators) if estimator is not None and asked[tier]]
     if not tiers:
-        return graph.node("MatMul", "signals", graph.constant(np.zeros((graph.n_signals, len(asked)))))
+        return graph.node("MatMul", "signals", graph.constant(np.zeros((n_signals, len(asked)))))
     trees = [(tier, predictor.nodes) for tier in tiers for (predictor,) in estimators[tier]._predictors]  # noqa: SLF001 - no public way
     nodes = np.concatenate([tree for _, tree in trees])
     lengths = [len(tree) for _, tree in trees]

@@ -26,15 +26,18 @@ from classifier.router import CHECKOUT, MODELS
 from training import evaluate, gate, staging
 from training.augment import copies
 from training.calibrate import DEFAULT_PRIOR
-from training.dataset import TIERS, Example, join, read
+from training.dataset import TIERS, Example, fold_of, read_all
 from training.export import PARITY, head_onnx, parity
 from training.files import digest
 from training.heads import CANDIDATES, make, tuned_vectors
 from training.learn import Learned, features_of, learn, learning_targets, learning_weights, load_encoder
 from training.table import table
+from training.task import fit_tasks, task_onnx
+from training.typical import typical_of
 
 ENCODER = MODELS / "encoder"
 AUGMENT = CHECKOUT / "data" / "augment" / "fillers.json"
+TASK_FOLDS = 2  # enough for one temperature
 ENOUGH = 30  # labelled prompts a tier, below which nothing can be calibrated
 
 
@@ -63,8 +66,7 @@ def fit(settings: Settings, console: Console) -> int:
         PointsmanError: data, encoder or bundle cannot be used.
         ValueError: too few labels, or a tier of the prior without any.
     """
-    examples = read([*settings.prompts, *settings.outcomes], settings.tiers)
-    examples += [example for labels, texts in settings.joined for example in join(labels, texts, settings.tiers)]
+    examples = read_all([*settings.prompts, *settings.outcomes], settings.joined, settings.tiers)
     train = [example for example in examples if example.split == "train"]
     test = [example for example in examples if example.split == "test"]
     _enough(train, settings.tiers)
@@ -87,7 +89,12 @@ def fit(settings: Settings, console: Console) -> int:
         )
         task = progress.add_task(f"fitting {learned.candidate} on all training rows", total=1)
         head = make(learned.candidate, settings.seed).fit(features, learning_targets(rows), learning_weights(rows))
+        tuned = tuned_vectors(head)
         progress.advance(task)
+        task = progress.add_task("what kind of task", total=TASK_FOLDS + 1)
+        folds = np.array([fold_of(example.group, TASK_FOLDS, settings.seed) for example in train])
+        serving_vectors = vectors if tuned is None else tuned
+        tasks = fit_tasks(train, features[: len(train)], serving_vectors, folds, lambda: progress.advance(task))
     _print_comparison(learned, console)
     bases = {"rubric": 0, "outcomes": 1}
     graphs = {
@@ -97,17 +104,21 @@ def fit(settings: Settings, console: Console) -> int:
     staged = staging.write(
         settings.models,
         encoder=settings.encoder,
-        vectors=tuned_vectors(head),
+        vectors=tuned,
+        task=task_onnx(tasks) if tasks else None,
+        typical=typical_of(train, features[: len(train)], serving_vectors, settings.prior),
         heads=graphs,
         tiers=settings.tiers,
         prior=settings.prior,
         calibrations=learned.calibrations,
-        targets={"fast": learned.risk.target, "auto": learned.risk.target},
         risk=learned.risk,
         facts={
             "basis": "rubric",
             "calibrated_for": {"basis": "rubric", "models": None},
             "head": {"candidate": learned.candidate, "comparison": learned.comparison, "cross_fitted_excess_ece": learned.cross_fitted},
+            "task": {"names": tasks.names, "n": tasks.n, "accuracy": tasks.accuracy, "mean_probability": tasks.mean_probability}
+            if tasks
+            else None,
             "encoder": {"start": encoder.fingerprint, **encoder.provenance},
             "data": {
                 name: value
@@ -141,19 +152,20 @@ def fit(settings: Settings, console: Console) -> int:
     if result:
         console.print(table({**result, "bundle": final.name}), highlight=False, soft_wrap=True, markup=False)
     console.print(f"parity with the estimators: {difference:.1e} (allowed {PARITY:.0e})", highlight=False)
-    return _promote(final, test, settings, console)
+    return promoted(final, test, settings.models, settings.promote, console)
 
 
-def _promote(staged: Path, test: Sequence[Example], settings: Settings, console: Console) -> int:
+def promoted(staged: Path, test: Sequence[Example], models: Path, regardless: bool, console: Console) -> int:
+    """Promote a finished bundle where the gate allows it, or ``regardless``. Returns the exit code."""
     router = Router.load(staged)
     try:
-        current = find(settings.models)
+        current = find(models)
     except BundleError:
         current = None
     verdict = gate.first(router) if current is None else gate.compare(router, current, test)
     console.print(verdict.text, highlight=False, markup=False)
-    if verdict.passed or settings.promote:
-        target = staging.promote(staged, settings.models)
+    if verdict.passed or regardless:
+        target = staging.promote(staged, models)
         console.print(f"promoted: {target.name} is current", highlight=False)
         return 0
     console.print(f"stays staged in {staged}; --promote overrides", highlight=False)

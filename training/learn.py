@@ -106,8 +106,8 @@ def learn(
     rubric = fit_calibration(logits[labelled], targets_of(examples)[labelled], stated, top_is_certain=True)
     calibrations = {"rubric": rubric}
     if not labelled.all():
-        calibrations["outcomes"] = fit_calibration(logits[~labelled], targets[~labelled], _by_source(examples), top_is_certain=False)
-    crossed = _cross_calibrated(logits[labelled], targets_of(examples)[labelled], stated, folds[labelled])
+        calibrations["outcomes"] = fit_calibration(logits[~labelled], targets[~labelled], by_source(examples), top_is_certain=False)
+    crossed = cross_calibrated(logits[labelled], targets_of(examples)[labelled], stated, folds[labelled])
     return Learned(
         candidate=best,
         comparison=comparison,
@@ -120,7 +120,7 @@ def learn(
     )
 
 
-def _cross_calibrated(logits: Matrix, targets: Matrix, weights: Matrix, folds: NDArray[np.int64]) -> Matrix:
+def cross_calibrated(logits: Matrix, targets: Matrix, weights: Matrix, folds: NDArray[np.int64]) -> Matrix:
     """Sufficiency of rows under calibrations fitted without their fold, so that no figure of it flatters itself."""
     result = np.zeros_like(logits)
     for fold in np.unique(folds):
@@ -134,7 +134,7 @@ def _compare(
     logits: Matrix, examples: Sequence[Example], labelled: NDArray[np.bool_], stated: Matrix, tiers: Sequence[str], folds: NDArray[np.int64]
 ) -> dict[str, float]:
     targets = targets_of(examples)
-    sufficiency = _cross_calibrated(logits[labelled], targets[labelled], stated, folds[labelled])
+    sufficiency = cross_calibrated(logits[labelled], targets[labelled], stated, folds[labelled])
     below_top = range(len(tiers) - 1)
     result = {
         "log_loss": float(np.mean([metrics.log_loss(sufficiency[:, t], targets[labelled, t], stated).mean() for t in below_top])),
@@ -148,7 +148,7 @@ def _compare(
     return result
 
 
-def _by_source(examples: Sequence[Example]) -> Matrix:
+def by_source(examples: Sequence[Example]) -> Matrix:
     """Weights of the outcome rows alone, balanced by source as in learning."""
     sources = [example.source for example in examples if example.kind == "outcomes"]
     return source_weights(sources, [False] * len(sources), 1.0, SOURCE_CAP)

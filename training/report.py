@@ -63,6 +63,28 @@ def _reliability(panels: Mapping[str, Sequence[Sequence[float]]], file: Path, ti
         plt.close(figure)
 
 
+def _task(manifest: Json) -> str:
+    """The line on the task head, where there is one."""
+    if not (part := manifest.get("task")):
+        return ""
+    return f"""- **Task**: one of {len(part["names"])} kinds of work; on {part["n"]} held-out prompts the likeliest is right in {part["accuracy"]:.0%}, at a mean probability
+  of {part["mean_probability"]:.0%}.
+"""
+
+
+def _accurate(manifest: Json) -> str:
+    """The lines on the accurate path, where there is one."""
+    if "accurate" not in manifest:
+        return ""
+    part = manifest["accurate"]
+    *_, (margin, figures) = part["margins"].items()
+    return f"""- **Accurate path**: the first {part["layers"]} layers of {part["teacher"]}, fine-tuned, up to {part["max_tokens"]} tokens, in int8, stacked on the fast
+  path's logits. `auto` asks it where the fast path comes within {margin} logits of the target: {figures["looks_twice"]:.0%} of held-out prompts at the
+  stated prior, where {figures["agreement"]:.1%} of decisions are those of the accurate path alone.
+- **Its training**: `{part["command"]}`, seed {part["seed"]}, on {part["rows"]["train"]} rows; weighed and calibrated on {part["rows"]["held_out"]} that it did not see.
+"""
+
+
 def _card(manifest: Json, text: str) -> str:
     prior = ", ".join(f"{tier} {share:.0%}" for tier, share in manifest["prior"].items())
     comparison = manifest["head"]["comparison"]
@@ -81,7 +103,7 @@ Says for each tier ({", ".join(manifest["tiers"])}) how probable it is that its 
 - **Prior** that the calibration assumes: {prior}. Traffic with other shares needs another prior: retrain with `--prior`.
 - **Encoder**: static token vectors distilled from {manifest["encoder"].get("teacher", "an unnamed teacher")}, {manifest["encoder"].get("dim", "?")} dimensions. English above all.
 - **Head**: {manifest["head"]["candidate"]}, with {len(manifest["signals"])} signals.
-- **Trained by** `{manifest["command"]}`, seed {manifest["seed"]}, on {manifest["rows"]["train"]} rows; {manifest["rows"]["test"]} held out.
+{_task(manifest)}{_accurate(manifest)}- **Trained by** `{manifest["command"]}`, seed {manifest["seed"]}, on {manifest["rows"]["train"]} rows; {manifest["rows"]["test"]} held out.
 - **Risk bound** (under-routing at most 8 % at the prior, at most 25 % of the top tier's prompts, 95 % confidence):
   {"held" if manifest["risk_bound_held"] else "NOT held: too few labels, the safest target is set"}.
 - **Parity** of the graph with the fitted estimators: {manifest["parity"]:.1e}.

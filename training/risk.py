@@ -5,7 +5,7 @@ down and testing stops at the first that fails, so the whole search errs with pr
 of a tier's prompts is a 0/1 loss, for which the Clopper-Pearson bound is exact; strata are joined by Bonferroni.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,16 +44,17 @@ def choose(sufficiency: Matrix, target: float) -> NDArray[np.int64]:
     return np.asarray(reached.argmax(axis=1))
 
 
-def control(sufficiency: Matrix, labels: Sequence[int], prior: Sequence[float], delta: float = DELTA) -> Risk:
+def control(sufficiency: Matrix | Callable[[float], Matrix], labels: Sequence[int], prior: Sequence[float], delta: float = DELTA) -> Risk:
     """The lowest target in ``GRID`` that keeps both bounds; the safest one, not ``qualified``, where none does.
 
-    ``sufficiency`` (n, n_tiers) must be of rows that neither head nor calibration overfitted: that is the caller's duty.
-    The guarantee is about traffic like these rows, re-weighted by ``prior``.
+    ``sufficiency`` (n, n_tiers), or what gives it for a target where it depends on that, must be of rows that neither head nor
+    calibration overfitted: that is the caller's duty. The guarantee is about traffic like these rows, re-weighted by ``prior``.
     """
     array = np.asarray(labels)
     best: Risk | None = None
     for target in GRID:
-        risk = assess(sufficiency, array, prior, float(target), delta)
+        now = sufficiency(float(target)) if callable(sufficiency) else sufficiency
+        risk = assess(now, array, prior, float(target), delta)
         if not risk.qualified:
             return best or risk
         best = risk

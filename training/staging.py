@@ -33,6 +33,7 @@ SEEN = "seen.npz"
 ANALYSIS = "analysis"
 """Fitted estimators, for later analysis. Outside the manifest: nothing that serves may read them."""
 PACKAGES = ("numpy", "onnxruntime", "tokenizers", "scikit-learn", "scipy", "onnx")
+TUNING = ("torch", "transformers")
 
 
 def write(
@@ -44,37 +45,37 @@ def write(
     tiers: Sequence[str],
     prior: Sequence[float],
     calibrations: Mapping[str, Calibration],
-    targets: Mapping[str, float],
     risk: Risk,
     facts: Mapping[str, Any],
     seen: Sequence[Example],
     estimators: Any,
+    task: onnx.ModelProto | None = None,
+    typical: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write everything that scores into a new folder below ``models/.staged``; it loads, but says nothing of quality yet."""
-    folder = models / STAGED / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}"
+    folder = _fresh(models)
     fast = folder / LAYOUT.fast
     fast.mkdir(parents=True)
     shutil.copyfile(encoder / "tokenizer.json", fast / "tokenizer.json")
     if vectors is None:
         shutil.copyfile(encoder / "encoder.onnx", fast / "encoder.onnx")  # byte for byte: what did not change stays the same file
     else:
-        onnx.save(encoders.static_onnx(vectors, dict(facts["encoder"])), str(fast / "encoder.onnx"))
+        save(fast / "encoder.onnx", encoders.static_onnx(vectors, dict(facts["encoder"])))
     for name, graph in heads.items():
-        onnx.save(graph, str(folder / HEADS[name]))
-
-    def by_tier(calibration: Calibration) -> dict[str, dict[str, float]]:
-        return {name: dict(zip(tiers, values, strict=True)) for name, values in asdict(calibration).items()}
-
-    stated = {name: by_tier(calibration) for name, calibration in calibrations.items()}
-    _json(folder / LAYOUT.calibration, {"basis": "rubric", **stated.pop("rubric"), **stated})
-    _json(folder / LAYOUT.policy, {"targets": dict(targets), "risk": asdict(risk)})
+        save(folder / HEADS[name], graph)
+    if task is not None:
+        save(folder / LAYOUT.task, task)
+    if typical is not None:
+        _json(folder / LAYOUT.typical, typical)
+    _json(folder / LAYOUT.calibration, {"basis": "rubric", **_stated(calibrations, tiers)})
+    _json(folder / LAYOUT.policy, {"targets": {"fast": risk.target}, "risk": {"fast": asdict(risk)}})
     np.savez_compressed(folder / SEEN, digests=np.array(sorted({seen_key(example) for example in seen}), dtype=np.uint64))
     (folder / ANALYSIS).mkdir()
     joblib.dump(estimators, folder / ANALYSIS / "head.joblib", compress=3)
     manifest = {
         "format_version": FORMAT_VERSION,
         "version": folder.name,
-        "created": f"{datetime.now(UTC):%Y-%m-%d}",
+        "created": _today(),
         "tiers": list(tiers),
         "paths": ["fast"],
         "prior": dict(zip(tiers, prior, strict=True)),
@@ -82,10 +83,57 @@ def write(
         **facts,
         "commit": _git("rev-parse", "HEAD"),
         "dirty": bool(_git("status", "--porcelain")),
-        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "packages": _versions(PACKAGES),
     }
     _write_manifest(folder, manifest)
     return folder
+
+
+def copy(bundle: Path, models: Path) -> Path:
+    """A staged copy of ``bundle`` without its figures, whose files are the same byte for byte."""
+    folder = _fresh(models)
+    shutil.copytree(bundle, folder, ignore=shutil.ignore_patterns(LAYOUT.metrics, LAYOUT.model_card, LAYOUT.report, LAYOUT.accurate))
+    (folder / LAYOUT.accurate).mkdir()
+    return folder
+
+
+def extend(folder: Path, *, calibrations: Mapping[str, Calibration], policy: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """Let a staged bundle say that it has the accurate path as well."""
+    manifest = json.loads((folder / LAYOUT.manifest).read_bytes())
+    stated = json.loads((folder / LAYOUT.calibration).read_bytes())
+    _json(folder / LAYOUT.calibration, {**stated, "accurate": _stated(calibrations, manifest["tiers"])})
+    _json(folder / LAYOUT.policy, dict(policy))
+    origin = {"commit": _git("rev-parse", "HEAD"), "dirty": bool(_git("status", "--porcelain"))}
+    accurate = {**facts["accurate"], **origin, "packages": _versions((*PACKAGES, *TUNING))}
+    _write_manifest(
+        folder, {**manifest, **facts, "accurate": accurate, "version": folder.name, "created": _today(), "paths": ["fast", "accurate"]}
+    )
+
+
+def save(file: Path, graph: onnx.ModelProto) -> None:
+    """Write ``graph``."""
+    onnx.save(graph, str(file))
+
+
+def _fresh(models: Path) -> Path:
+    return models / STAGED / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}"
+
+
+def _stated(calibrations: Mapping[str, Calibration], tiers: Sequence[str]) -> dict[str, Any]:
+    """The rubric's calibration by part and tier, and the others' below their names."""
+    by_name = {
+        name: {part: dict(zip(tiers, values, strict=True)) for part, values in asdict(calibration).items()}
+        for name, calibration in calibrations.items()
+    }
+    return {**by_name.pop("rubric"), **by_name}
+
+
+def _today() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%d}"
+
+
+def _versions(packages: Sequence[str]) -> dict[str, str]:
+    return {name: metadata.version(name) for name in packages}
 
 
 def finish(folder: Path, metrics: Mapping[str, Any], *, parity: float) -> Path:

@@ -5,7 +5,7 @@ from typing import Any
 
 
 def table(result: dict[str, Any]) -> str:
-    """What ``training.evaluate`` found, as it prints it."""
+    """What ``training.evaluate`` found, as it prints it; the fast path's own figures below, where ``result`` holds them as ``fast``."""
     lines = [f"bundle {result['bundle']}, path {result['path']}"]
     if "labelled" in result:
         lines += _labelled_lines(result["labelled"])
@@ -14,6 +14,8 @@ def table(result: dict[str, Any]) -> str:
     for suite, part in result.get("behaviour", {}).items():
         kinds = ", ".join(f"{kind} {figure['rate']:.2f}" for kind, figure in part["kinds"].items())
         lines.append(f"behaviour {suite:10} {_text(part['rate'])} of {part['n']} pass ({kinds})")
+    if "fast" in result:
+        lines += ["", table({**result["fast"], "bundle": result["bundle"]})]
     return "\n".join(lines)
 
 
@@ -37,6 +39,9 @@ def _labelled_lines(part: dict[str, Any]) -> list[str]:
         lines.append(
             f"  calibration {name}: excess ECE {figure['excess_ece']:+.3f}, ECE {figure['ece']:.3f}, log-loss {figure['log_loss']:.3f}"
         )
+    if gained := part.get("against_fast"):
+        names = ", ".join(f"{name} {_text(figure, '+.3f')}" for name, figure in gained.items() if name != "asked")
+        lines.append(f"  accurate path asked for {_text(gained['asked'])} at the stated prior; against the fast path alone: {names}")
     return lines
 
 
@@ -52,5 +57,5 @@ def _outcome_lines(part: dict[str, Any], tiers: Sequence[str]) -> list[str]:
     return lines
 
 
-def _text(figure: dict[str, Any]) -> str:
-    return f"{figure['value']:.3f}" + (f" [{figure['low']:.3f}, {figure['high']:.3f}]" if "low" in figure else "")
+def _text(figure: dict[str, Any], form: str = ".3f") -> str:
+    return f"{figure['value']:{form}}" + (f" [{figure['low']:{form}}, {figure['high']:{form}}]" if "low" in figure else "")

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import get_args
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
@@ -17,6 +18,7 @@ from classifier import Router
 from classifier.bundle import find
 from classifier.errors import PointsmanError
 from classifier.router import CATALOG, MODELS
+from classifier.types import Path as ScorePath
 from serve.label.engine import run
 
 
@@ -32,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--field", default="pointsman", help="where the decision is put in each line (%(default)s)")
     result.add_argument("--bundle", type=Path, default=MODELS, help="a bundle, or a folder of bundles with CURRENT (%(default)s)")
     result.add_argument("--catalog", type=Path, default=CATALOG, help="which models stand behind the tiers (%(default)s)")
-    result.add_argument("--path", choices=("fast", "auto"), default="auto", help="how much time to spend on a prompt (%(default)s)")
+    result.add_argument("--path", choices=get_args(ScorePath), default="auto", help="how much time to spend on a prompt (%(default)s)")
     result.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (%(default)s)")
     return result
 

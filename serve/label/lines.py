@@ -33,9 +33,11 @@ def label(router: Router, numbered: Sequence[tuple[int, bytes]], field: str, pat
             errors.append((number, _reason(error)))
     lines: list[bytes] = []
     tiers: dict[str, int] = {}
-    for (number, line, prompt), scores in zip(rows, router.score([prompt for _, _, prompt in rows], path), strict=True):
+    facts = [facts_of(prompt) for _, _, prompt in rows]
+    scored = router.score([prompt for _, _, prompt in rows], path, facts)
+    for (number, line, prompt), scores, fact in zip(rows, scored, facts, strict=True):
         try:
-            decision = decide(scores, router.policy, facts_of(prompt))
+            decision = decide(scores, router.policy, fact)
         except PointsmanError as error:
             errors.append((number, _reason(error)))
             continue
@@ -73,6 +75,9 @@ def _entry(field: str, decision: Decision, prompt: Prompt, version: str) -> byte
         "sufficiency": {tier: round(value, 6) for tier, value in zip(scores.tiers, scores.sufficiency, strict=True)},
         "reason": decision.reason,
         "path": scores.path,
+        "path_reason": scores.path_reason,
+        "task": scores.task,
+        "task_probability": None if scores.task_probability is None else round(scores.task_probability, 6),
         "truncated": prompt.truncated,
         "cost_usd": {tier: round(value, 8) for tier, value in zip(scores.tiers, decision.cost_usd, strict=True)},
         "model_version": version,

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from tokenizers.pre_tokenizers import Whitespace
 
 from classifier import Router
 from classifier.bundle import LAYOUT, Manifest, find, verify
-from classifier.router import MODELS
+from classifier.router import MODELS, Accurate
 from classifier.signals import NAMES
 
 Rewrite = Callable[[str, bytes], None]
@@ -41,10 +41,30 @@ def _router(shipped: Path) -> Router:
     return Router.load(shipped)
 
 
+@pytest.fixture(name="accurate", scope="session")
+def _accurate(router: Router) -> Accurate:
+    """The accurate path of the shipped bundle."""
+    assert router.accurate is not None
+    return router.accurate
+
+
+@pytest.fixture(name="fast_alone", scope="session")
+def _fast_alone(shipped: Path, tmp_path_factory: pytest.TempPathFactory) -> Router:
+    """The shipped bundle without its accurate path, ready to score; its policy.json still names all three targets."""
+    folder = tmp_path_factory.mktemp("fast_alone") / shipped.name
+    shutil.copytree(shipped, folder, ignore=shutil.ignore_patterns("analysis", LAYOUT.accurate))
+    raw = json.loads((folder / LAYOUT.manifest).read_bytes())
+    files = {name: digest for name, digest in raw["files"].items() if not name.startswith(f"{LAYOUT.accurate}/")}
+    (folder / LAYOUT.manifest).write_text(json.dumps({**raw, "paths": ["fast"], "files": files}), encoding="utf-8")
+    return Router.load(folder)
+
+
 @pytest.fixture(name="bundle")
-def _bundle(shipped: Path, tmp_path: Path) -> Path:
-    """A copy of the shipped bundle that a test may damage."""
-    return Path(shutil.copytree(shipped, tmp_path / shipped.name, ignore=shutil.ignore_patterns("analysis")))
+def _bundle(shipped: Path, tmp_path: Path) -> Iterator[Path]:
+    """A copy of the shipped bundle that a test may damage; gone after it, since a hundred copies would fill gigabytes."""
+    copy = tmp_path / shipped.name
+    yield Path(shutil.copytree(shipped, copy, ignore=shutil.ignore_patterns("analysis")))
+    shutil.rmtree(copy)
 
 
 @pytest.fixture(name="edit_manifest")

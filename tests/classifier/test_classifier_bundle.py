@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from classifier import Router
-from classifier.bundle import CURRENT, FORMAT_VERSION, LAYOUT, Manifest, find, verify
+from classifier.bundle import CURRENT, FORMAT_VERSION, LAYOUT, Manifest, find, targets, verify
 from classifier.errors import BundleError
 from classifier.signals import NAMES
 
-SERVING = [LAYOUT.policy, LAYOUT.calibration, LAYOUT.head, LAYOUT.encoder, LAYOUT.tokenizer]
+FAST = ("policy.json", "calibration.json", "fast/head.onnx", "fast/encoder.onnx", "fast/tokenizer.json")
+ACCURATE = ("accurate/head.onnx", "accurate/encoder.onnx", "accurate/tokenizer.json")
+BOTH_PATHS = ("fast", "accurate")
 MIB = 1 << 20
 
 
@@ -34,6 +36,7 @@ def test_the_shipped_bundle_is_verified(shipped: Path, manifest: Manifest) -> No
     assert manifest.version == shipped.name
     assert manifest.signals == NAMES
     assert manifest.tiers == ("small", "medium", "large")
+    assert manifest.paths == BOTH_PATHS
     assert sum(manifest.prior) == pytest.approx(1)
     assert manifest.raw["format_version"] == FORMAT_VERSION
 
@@ -42,7 +45,7 @@ def test_every_file_that_ships_is_in_the_manifest(bundle: Path, manifest: Manife
     """Nothing lies in the folder that nobody vouches for."""
     found = {file.relative_to(bundle).as_posix() for file in bundle.rglob("*") if file.is_file()}
     assert found == {*manifest.files, LAYOUT.manifest}
-    assert set(SERVING) <= found
+    assert {*FAST, *ACCURATE} <= found
 
 
 def test_the_shipped_bundle_holds_no_pickle(manifest: Manifest) -> None:
@@ -51,7 +54,7 @@ def test_the_shipped_bundle_holds_no_pickle(manifest: Manifest) -> None:
 
 
 def test_the_shipped_bundle_is_small(bundle: Path) -> None:
-    """At most 12 MiB to answer by, 32 MiB in all."""
+    """At most 12 MiB to answer by on the fast path, 32 MiB in all."""
     sizes = {file: file.stat().st_size for file in bundle.rglob("*") if file.is_file()}
     assert sum(size for file, size in sizes.items() if file.parent.name == LAYOUT.fast) <= 12 * MIB
     assert sum(sizes.values()) <= 32 * MIB
@@ -83,7 +86,7 @@ def test_a_missing_file_is_found(bundle: Path, manifest: Manifest) -> None:
     assert verify(bundle, NAMES) == manifest
 
 
-@pytest.mark.parametrize("name", [LAYOUT.head, LAYOUT.policy])
+@pytest.mark.parametrize("name", [LAYOUT.head, LAYOUT.policy, LAYOUT.accurate_encoder, LAYOUT.task])
 def test_a_damaged_bundle_is_not_loaded(bundle: Path, name: str) -> None:
     """The router refuses what verification refuses."""
     (bundle / name).write_bytes((bundle / name).read_bytes() + b" ")
@@ -154,7 +157,7 @@ def test_a_manifest_that_is_no_object_is_refused(bundle: Path, content: str, fou
     assert (error.what, error.found, error.expected) == ("manifest.json", found, "an object")
 
 
-@pytest.mark.parametrize("entry", ["version", "tiers", "signals", "basis", "prior", "files"])
+@pytest.mark.parametrize("entry", ["version", "tiers", "signals", "basis", "prior", "paths", "files"])
 def test_a_manifest_without_an_entry_is_refused(bundle: Path, entry: str) -> None:
     """Whichever entry is missing is named."""
     raw = json.loads((bundle / LAYOUT.manifest).read_bytes())
@@ -174,6 +177,8 @@ def test_a_manifest_without_an_entry_is_refused(bundle: Path, entry: str) -> Non
         {"prior": [0.6, 0.3, 0.1]},
         {"prior": {"small": 1}},
         {"tiers": ["a", "b"]},
+        {"paths": 3},
+        {"paths": None},
     ],
     ids=str,
 )
@@ -222,7 +227,7 @@ def test_a_name_that_no_file_can_have_is_a_missing_file(
     assert (error.what, error.found) == (name, "no file")
 
 
-@pytest.mark.parametrize("name", SERVING)
+@pytest.mark.parametrize("name", [*FAST, *ACCURATE])
 def test_a_serving_file_without_a_digest_is_refused(
     bundle: Path, manifest: Manifest, edit_manifest: Callable[..., None], name: str
 ) -> None:
@@ -230,6 +235,42 @@ def test_a_serving_file_without_a_digest_is_refused(
     edit_manifest(files={other: digest for other, digest in manifest.files.items() if other != name})
     error = refused(lambda: verify(bundle, NAMES))
     assert (error.what, error.found) == ("manifest.json: files", f"no entry for {name}")
+
+
+def test_a_bundle_of_one_path_needs_no_file_of_the_other(bundle: Path, manifest: Manifest, edit_manifest: Callable[..., None]) -> None:
+    """Only what the manifest's paths name has to be there."""
+    shutil.rmtree(bundle / LAYOUT.accurate)
+    files = {name: digest for name, digest in manifest.files.items() if name not in ACCURATE and name != LAYOUT.accurate_outcomes}
+    edit_manifest(paths=["fast"], files=files)
+    assert verify(bundle, NAMES).paths == ("fast",)
+
+
+def test_what_serves_depends_on_the_paths() -> None:
+    """The fast path's files always, the accurate path's where there is one."""
+    assert set(LAYOUT.serving(("fast",))) == set(FAST)
+    assert set(LAYOUT.serving(BOTH_PATHS)) == {*FAST, *ACCURATE}
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        [],
+        ["accurate"],
+        ["accurate", "fast"],
+        ["fast", "fast"],
+        ["fast", "auto"],
+        ["fast", "accurate", "slow"],
+        [["fast"]],
+        "fast",
+        {"fast": 1},
+    ],
+    ids=str,
+)
+def test_paths_are_the_fast_one_or_both(bundle: Path, edit_manifest: Callable[..., None], paths: Any) -> None:
+    """Every bundle has the fast path; `auto` is a way to ask, not a path; other paths are of other versions."""
+    edit_manifest(paths=paths)
+    error = refused(lambda: verify(bundle, NAMES))
+    assert (error.what, error.found, error.expected) == ("manifest.json: paths", paths, '["fast"] or ["fast", "accurate"]')
 
 
 @pytest.mark.parametrize("kind", ["relative", "absolute", "link"])
@@ -244,6 +285,70 @@ def test_a_path_outside_the_bundle_is_refused(
     edit_manifest(files={**manifest.files, name: digest})
     error = refused(lambda: verify(bundle, NAMES))
     assert (error.what, error.found, error.expected) == ("manifest.json: files", name, "paths within the bundle")
+
+
+# targets and margin
+
+
+def told(folder: Path, content: Any, paths: tuple[str, ...] = BOTH_PATHS) -> tuple[dict[str, float], float]:
+    """What a policy.json of this content says."""
+    (folder / LAYOUT.policy).write_text(json.dumps(content), encoding="utf-8")
+    return targets(folder, paths)
+
+
+def test_the_shipped_bundle_has_a_target_for_each_path_and_a_margin(shipped: Path) -> None:
+    """They are what training wrote down, and the margin lets `auto` look twice now and then."""
+    stated = json.loads((shipped / LAYOUT.policy).read_bytes())
+    found, margin = targets(shipped, BOTH_PATHS)
+    assert (found, margin) == (stated["targets"], stated["margin"])
+    assert set(found) == {"fast", "auto", "accurate"}
+    assert margin > 0
+
+
+def test_a_bundle_of_one_path_needs_the_fast_target_alone(tmp_path: Path) -> None:
+    """Without a margin none is asked for: there is nobody to ask again."""
+    assert told(tmp_path, {"targets": {"fast": 0.9}}, ("fast",)) == ({"fast": 0.9}, 0.0)
+
+
+def test_a_target_may_be_one_and_a_margin_zero(tmp_path: Path) -> None:
+    """Whole numbers are numbers, and the ends of the range belong to it."""
+    every = {"fast": 1, "auto": 1.0, "accurate": 0.001}
+    assert told(tmp_path, {"targets": every, "margin": 0}) == (every, 0)
+
+
+@pytest.mark.parametrize("missing", ["fast", "auto", "accurate"])
+def test_with_two_paths_every_way_to_ask_needs_its_target(tmp_path: Path, missing: str) -> None:
+    """The target of one path says nothing of another: its decisions go wrong elsewhere."""
+    some = {path: 0.9 for path in ("fast", "auto", "accurate") if path != missing}
+    error = refused(lambda: told(tmp_path, {"targets": some}))
+    expected = "a number above 0 and up to 1 for each of accurate, auto, fast"
+    assert (error.what, error.found, error.expected) == ("policy.json: targets", str(some), expected)
+
+
+@pytest.mark.parametrize("value", [0, -0.5, 1.001, 7, True, "0.9", None, [0.9], float("nan"), float("inf")], ids=str)
+@pytest.mark.parametrize("path", ["fast", "auto", "accurate"])
+def test_a_target_of_any_path_is_a_probability(tmp_path: Path, path: str, value: Any) -> None:
+    """Even one that a bundle of one path does not use."""
+    every = {"fast": 0.9, "auto": 0.9, "accurate": 0.9, path: value}
+    assert refused(lambda: told(tmp_path, {"targets": every})).what == "policy.json: targets"
+    error = refused(lambda: told(tmp_path, {"targets": every}, ("fast",)))
+    assert (error.what, error.expected) == ("policy.json: targets", "a number above 0 and up to 1 for each of fast")
+
+
+@pytest.mark.parametrize("content", [None, [], 3, "targets", {}, {"targets": None}, {"targets": ["fast"]}, {"fast": 0.9}], ids=str)
+@pytest.mark.parametrize("paths", [("fast",), BOTH_PATHS], ids="+".join)
+def test_a_policy_of_another_shape_is_refused(tmp_path: Path, content: Any, paths: tuple[str, ...]) -> None:
+    """Without targets nothing can be decided."""
+    assert refused(lambda: told(tmp_path, content, paths)).what == "policy.json: targets"
+
+
+@pytest.mark.parametrize("margin", [-0.1, -1, True, "1.25", None, [1], {}, float("nan")], ids=str)
+@pytest.mark.parametrize("paths", [("fast",), BOTH_PATHS], ids="+".join)
+def test_a_margin_is_a_number_from_zero_up(tmp_path: Path, margin: Any, paths: tuple[str, ...]) -> None:
+    """On a bundle of either kind."""
+    every = {"fast": 0.9, "auto": 0.9, "accurate": 0.9}
+    error = refused(lambda: told(tmp_path, {"targets": every, "margin": margin}, paths))
+    assert (error.what, error.found, error.expected) == ("policy.json: margin", str(margin), "a number from 0 up")
 
 
 # finding one

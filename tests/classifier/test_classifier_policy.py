@@ -1,7 +1,9 @@
 """Scores -> decision: the cheapest allowed tier that suffices, and why."""
 
+import math
 from dataclasses import replace
-from typing import Any
+from itertools import accumulate
+from typing import Any, get_args
 
 import pytest
 from hypothesis import assume, given, settings
@@ -9,8 +11,18 @@ from hypothesis import strategies as st
 
 from classifier import from_messages, from_text
 from classifier.errors import PolicyError
-from classifier.policy import CHARS_PER_TOKEN, TOKENS_PER_IMAGE, Facts, Policy, cheapest, decide, estimate_tokens, facts_of
-from classifier.types import Capability, Decision, Model, Reason, Scores
+from classifier.policy import (
+    CHARS_PER_TOKEN,
+    TOKENS_PER_IMAGE,
+    Facts,
+    Policy,
+    cheapest,
+    decide,
+    estimate_tokens,
+    facts_of,
+    needs_accurate,
+)
+from classifier.types import Capability, Decision, Model, Path, Reason, Scores
 
 ORDER = [Reason.CONTEXT_WINDOW, Reason.CAPABILITY, Reason.CEILING, Reason.LATENCY, Reason.BUDGET, Reason.FLOOR]
 BOTH: frozenset[Capability] = frozenset({"tools", "vision"})
@@ -260,6 +272,183 @@ def test_the_context_window_is_counted_in_the_models_own_tokens() -> None:
     policy = replace(POLICY, catalog=(replace(SMALL, token_factor=1.5), MEDIUM, LARGE))
     assert decided(EASY, policy, input_tokens=6_000).tier == "small"
     assert decided(EASY, policy, input_tokens=6_400).tier == "medium"
+
+
+# targets by path
+
+BY_PATH = replace(POLICY, targets={"fast": 0.9, "auto": 0.4, "accurate": 0.99})
+
+
+@pytest.mark.parametrize(("path", "target"), [("fast", 0.9), ("auto", 0.4), ("accurate", 0.99)])
+def test_each_path_has_a_target_of_its_own(path: Path, target: float) -> None:
+    """Risk control chose it for how that path decides."""
+    assert BY_PATH.target(path) == target
+
+
+@pytest.mark.parametrize("path", get_args(Path))
+def test_where_there_is_one_path_its_target_serves_for_all(path: Path) -> None:
+    """A bundle that names the fast path's target alone asks for it whatever a request asks for."""
+    assert POLICY.target(path) == 0.9
+
+
+@pytest.mark.parametrize(("path", "tier"), [("fast", "medium"), ("auto", "small"), ("accurate", "large")])
+@pytest.mark.parametrize("scored", ["fast", "accurate"])
+def test_scores_are_held_against_the_target_of_the_path_they_belong_to(path: Path, tier: str, scored: Any) -> None:
+    """Of the path that was chosen for the request, whichever one scored in the end."""
+    scores = replace(scores_of(MIDDLING), path=scored, target_path=path)
+    assert decide(scores, BY_PATH, Facts(1_000)).tier == tier
+
+
+@pytest.mark.parametrize("path", get_args(Path))
+def test_a_requests_own_target_replaces_that_of_every_path(path: Path) -> None:
+    """`min_sufficiency` counts on all paths alike."""
+    scores = replace(scores_of(MIDDLING), target_path=path)
+    assert decide(scores, BY_PATH, Facts(1_000, min_sufficiency=0.95)).tier == "medium"
+
+
+# whether to look twice: auto's target is 0.8, odds of 4; a margin of 1 in logits reaches from 4 / e to 4 e, that is from 0.595 to 0.916
+
+LOOKING = replace(POLICY, targets={"fast": 0.99, "auto": 0.8, "accurate": 0.1}, margin=1.0)
+CLOSE = (0.75, 0.99, 1.0)  # of the cheapest tier
+
+
+def looks_twice(sufficiency: tuple[float, ...], policy: Policy = LOOKING, **facts: Any) -> bool:
+    """Whether the accurate path is asked of a prompt of 1,000 tokens."""
+    return needs_accurate(scores_of(sufficiency, policy), policy, replace(Facts(1_000), **facts))
+
+
+@pytest.mark.parametrize(("value", "expected"), [(0.1, False), (0.59, False), (0.6, True), (0.8, True), (0.91, True), (0.92, False)])
+def test_a_tier_is_close_within_the_margin_around_autos_target(value: float, expected: bool) -> None:
+    """On either side of it, counted in logits; the targets of the other paths do not count."""
+    assert looks_twice((value, 0.999, 1.0)) is expected
+    assert looks_twice((0.01, value, 1.0)) is expected
+
+
+@pytest.mark.parametrize(("margin", "expected"), [(0.0, False), (0.25, False), (0.3, True), (5.0, True)])
+def test_a_wider_margin_looks_twice_more_often(margin: float, expected: bool) -> None:
+    """The logit of 0.75 lies 0.288 below that of 0.8."""
+    assert looks_twice(CLOSE, replace(LOOKING, margin=margin)) is expected
+
+
+def test_without_a_target_for_auto_the_fast_paths_is_looked_around() -> None:
+    """As deciding does."""
+    policy = replace(LOOKING, targets={"fast": 0.8})
+    assert looks_twice(CLOSE, policy)
+    assert not looks_twice((0.99, 0.99, 1.0), policy)
+
+
+@pytest.mark.parametrize("last", [0.7, 0.8, 0.9])
+def test_the_dearest_candidate_needs_no_second_look(last: float) -> None:
+    """It is taken where nothing below it suffices, close or not."""
+    assert not looks_twice((0.1, 0.2, last))
+    assert not looks_twice((0.1, last, 1.0), tier_ceiling="medium")
+
+
+@pytest.mark.parametrize("tier", ["small", "medium", "large"])
+def test_a_request_that_names_its_tier_needs_no_second_look(tier: str) -> None:
+    """Where floor and ceiling meet there is nothing to choose, however close the scores are."""
+    assert not looks_twice((0.8, 0.8, 0.8), tier_floor=tier, tier_ceiling=tier)
+
+
+@pytest.mark.parametrize(
+    ("sufficiency", "facts"),
+    [
+        (CLOSE, {"input_tokens": 9_501}),  # too long for small
+        (CLOSE, {"needs": BOTH}),  # small cannot see
+        (CLOSE, {"tier_floor": "medium"}),
+        (CLOSE, {"tier_ceiling": "small"}),
+        ((0.1, 0.75, 1.0), {"tier_ceiling": "medium"}),  # from here on medium is the dearest that is left
+        ((0.1, 0.75, 1.0), {"max_cost_usd": 0.0105}),
+        ((0.1, 0.75, 1.0), {"max_model_latency_ms": 1_000}),
+        (CLOSE, {"max_cost_usd": 0.0035}),
+        (CLOSE, {"max_model_latency_ms": 100}),
+        (CLOSE, {"input_tokens": 200_000}),  # no tier is left: deciding will say so
+        (CLOSE, {"tier_floor": "large", "tier_ceiling": "small"}),
+    ],
+    ids=str,
+)
+def test_a_tier_that_cannot_be_chosen_is_not_looked_at_twice(sufficiency: tuple[float, ...], facts: dict[str, Any]) -> None:
+    """Context window, capability, floor, ceiling, budget and latency leave nothing that the accurate path could change."""
+    assert looks_twice(sufficiency)
+    assert not looks_twice(sufficiency, **facts)
+
+
+@pytest.mark.parametrize(
+    ("sufficiency", "facts"),
+    [
+        ((0.75, 0.75, 1.0), {"input_tokens": 9_501}),
+        ((0.75, 0.75, 1.0), {"tier_floor": "medium"}),
+        (CLOSE, {"tier_ceiling": "medium"}),
+        (CLOSE, {"max_cost_usd": 0.0105}),
+        (CLOSE, {"max_model_latency_ms": 1_000}),
+        (CLOSE, {"input_tokens": 9_500, "needs": frozenset({"tools"}), "tier_floor": "small"}),
+    ],
+    ids=str,
+)
+def test_constraints_that_leave_a_close_choice_leave_the_second_look(sufficiency: tuple[float, ...], facts: dict[str, Any]) -> None:
+    """Two tiers are enough for the accurate path to choose between; limits are inclusive, as in deciding."""
+    assert looks_twice(sufficiency, **facts)
+
+
+@pytest.mark.parametrize(("target", "expected"), [(0.0, False), (0.2, False), (0.7, True), (0.8, True), (0.95, False), (1.0, False)])
+def test_a_requests_own_target_is_the_one_that_is_looked_around(target: float, expected: bool) -> None:
+    """`min_sufficiency` replaces auto's target here as in deciding, even where it is 0 or 1."""
+    assert looks_twice((0.75, 0.9999, 0.9999), min_sufficiency=target) is expected
+
+
+@pytest.mark.parametrize("field", ["tier_floor", "tier_ceiling"])
+def test_an_unknown_tier_is_refused_by_field_before_a_second_look(field: str) -> None:
+    """The accurate path is not asked for a request that cannot be answered."""
+    changes: dict[str, Any] = {field: "gigantic"}
+    unknown = replace(Facts(1_000), **changes)
+    with pytest.raises(PolicyError, match="unknown tier") as caught:
+        needs_accurate(scores_of(CLOSE, LOOKING), LOOKING, unknown)
+    assert caught.value.field == field
+
+
+def logit(value: float) -> float:
+    """Log-odds; infinite at 0 and 1."""
+    return math.inf if value >= 1 else -math.inf if value <= 0 else math.log(value / (1 - value))
+
+
+def expit(value: float) -> float:
+    """The probability with this logit."""
+    return 1 / (1 + math.exp(-value)) if value > -700 else 0.0
+
+
+@st.composite
+def looks(draw: st.DrawFn) -> tuple[Scores, Policy, Facts, list[float]]:
+    """A case with a margin, and how far each tier's logit lies from the target's; none so near to the margin's end that rounding decides."""
+    scores, policy, facts = draw(cases())
+    policy = replace(policy, margin=draw(st.sampled_from([0.0, 0.5, 2.0, 5.0])))
+    target = policy.targets["fast"] if facts.min_sufficiency is None else facts.min_sufficiency
+    assume(0 < target < 1)
+    distances = [abs(logit(value) - logit(target)) for value in scores.sufficiency]
+    assume(all(abs(distance - policy.margin) > 1e-6 for distance in distances))
+    return scores, policy, facts, distances
+
+
+@settings(deadline=None, max_examples=200)
+@given(case=looks())
+def test_where_every_tier_lies_outside_of_the_margin_nothing_is_looked_at_twice(case: tuple[Scores, Policy, Facts, list[float]]) -> None:
+    """Whatever the facts; and wherever something is, it is a candidate within the margin, not the dearest one."""
+    scores, policy, facts, distances = case
+    near = [tier for tier in candidates(policy, facts)[:-1] if distances[tier] < policy.margin]
+    assert needs_accurate(scores, policy, facts) is bool(near)
+
+
+@settings(deadline=None, max_examples=150)
+@given(case=looks(), moves=st.lists(st.floats(-1, 1), min_size=8, max_size=8))
+def test_where_nothing_is_looked_at_twice_no_second_opinion_within_the_margin_changes_the_tier(
+    case: tuple[Scores, Policy, Facts, list[float]], moves: list[float]
+) -> None:
+    """That is what the margin promises: other scores, each at most a margin away, decide alike."""
+    scores, policy, facts, _ = case
+    assume(not needs_accurate(scores, policy, facts))
+    assume(candidates(policy, facts))
+    moved = [expit(logit(value) + policy.margin * move) for value, move in zip(scores.sufficiency, moves, strict=False)]
+    second = replace(scores, sufficiency=tuple(accumulate(moved, max)))
+    assert decide(second, policy, facts).tier == decide(scores, policy, facts).tier
 
 
 # errors

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from classifier.bundle import LAYOUT
 from classifier.errors import BundleError, ConfigError, PolicyError
 from classifier.policy import decide, facts_of
 from classifier.signals import NAMES, signal_matrix
+from classifier.types import Path as ScorePath
 from classifier.types import Reason
 
 PROMPTS = [
@@ -28,6 +29,7 @@ PROMPTS = [
     from_text("x = 1\n" * 5_000 + "Why does it hang?"),
     from_messages([{"role": "user", "content": [{"type": "image"}]}]),
 ]
+PATHS = get_args(ScorePath)
 TEXTS = st.text(min_size=1, max_size=200).filter(str.strip)
 Rewrite = Callable[[str, bytes], None]
 
@@ -35,34 +37,37 @@ Rewrite = Callable[[str, bytes], None]
 # scores
 
 
-@settings(deadline=None, max_examples=30)
+@pytest.mark.parametrize("path", PATHS)
+@settings(deadline=None, max_examples=20)
 @given(texts=st.lists(TEXTS, max_size=5), neighbours=st.lists(st.sampled_from(PROMPTS), max_size=5))
-def test_scores_never_depend_on_neighbours(router: Router, texts: Sequence[str], neighbours: Sequence[Any]) -> None:
+def test_scores_never_depend_on_neighbours(router: Router, path: ScorePath, texts: Sequence[str], neighbours: Sequence[Any]) -> None:
     """A batch of many equals many batches of one to the last bit, in any company and order."""
     prompts = [*(from_text(text) for text in texts), *neighbours]
-    alone = [router.score([prompt])[0] for prompt in prompts]
-    assert router.score(prompts) == alone
-    assert router.score(prompts[::-1]) == alone[::-1]
+    alone = [router.score([prompt], path)[0] for prompt in prompts]
+    assert router.score(prompts, path) == alone
+    assert router.score(prompts[::-1], path) == alone[::-1]
 
 
 def test_scores_are_what_the_head_says_of_signals_and_ask(router: Router) -> None:
     """Signals are of the whole prompt, the embedding is of what the person wrote."""
     logits, sufficiency = router.head.run(signal_matrix(PROMPTS), router.encoder.encode([prompt.ask for prompt in PROMPTS]))
-    assert [scores.logits for scores in router.score(PROMPTS)] == [tuple(row) for row in logits.tolist()]
-    assert [scores.sufficiency for scores in router.score(PROMPTS)] == [tuple(row) for row in sufficiency.tolist()]
+    assert [scores.logits for scores in router.score(PROMPTS, "fast")] == [tuple(row) for row in logits.tolist()]
+    assert [scores.sufficiency for scores in router.score(PROMPTS, "fast")] == [tuple(row) for row in sufficiency.tolist()]
 
 
-def test_no_prompts_give_no_scores(router: Router) -> None:
+@pytest.mark.parametrize("path", PATHS)
+def test_no_prompts_give_no_scores(router: Router, path: ScorePath) -> None:
     """An empty batch is a batch."""
-    assert router.score([]) == []
-    assert router.route([]) == []
+    assert router.score([], path) == []
+    assert router.route([], path=path) == []
 
 
-@settings(deadline=None, max_examples=60)
+@pytest.mark.parametrize("path", PATHS)
+@settings(deadline=None, max_examples=40)
 @given(text=TEXTS)
-def test_scores_are_probabilities_over_the_bundles_tiers(router: Router, text: str) -> None:
+def test_scores_are_probabilities_over_the_bundles_tiers(router: Router, path: ScorePath, text: str) -> None:
     """Sufficiency never falls, the top tier suffices, and the probabilities sum to 1."""
-    (scores,) = router.score([from_text(text)])
+    (scores,) = router.score([from_text(text)], path)
     assert scores.tiers == router.manifest.tiers
     assert list(scores.sufficiency) == sorted(scores.sufficiency)
     assert 0 <= scores.sufficiency[0] <= scores.sufficiency[-1] == 1
@@ -70,41 +75,40 @@ def test_scores_are_probabilities_over_the_bundles_tiers(router: Router, text: s
     assert sum(scores.probabilities) == pytest.approx(1, abs=1e-6)
 
 
-def test_every_kind_of_prompt_is_scored(router: Router) -> None:
+@pytest.mark.parametrize("path", PATHS)
+def test_every_kind_of_prompt_is_scored(router: Router, path: ScorePath) -> None:
     """Code, other scripts, a long paste, what cannot be tokenised, and an image alone."""
-    assert all(np.isfinite(scores.logits).all() for scores in router.score(PROMPTS))
+    assert all(np.isfinite(scores.logits).all() for scores in router.score(PROMPTS, path))
 
 
-def test_prompts_differ(router: Router) -> None:
+@pytest.mark.parametrize("path", PATHS)
+def test_prompts_differ(router: Router, path: ScorePath) -> None:
     """The model reads its input: different prompts get different scores."""
-    assert len({scores.logits for scores in router.score(PROMPTS)}) == len(PROMPTS)
+    assert len({scores.logits for scores in router.score(PROMPTS, path)}) == len(PROMPTS)
 
 
-def test_a_bundle_of_one_path_answers_both_alike(router: Router) -> None:
-    """Without an accurate path, auto is fast, and says so."""
-    assert router.score(PROMPTS, "auto") == router.score(PROMPTS, "fast")
-    assert {(scores.path, scores.path_reason) for scores in router.score(PROMPTS)} == {("fast", "only_path")}
-
-
-def test_the_same_bundle_loaded_twice_scores_alike(router: Router, shipped: Path) -> None:
+@pytest.mark.parametrize("path", PATHS)
+def test_the_same_bundle_loaded_twice_scores_alike(router: Router, shipped: Path, path: ScorePath) -> None:
     """Nothing but the bundle's files decides."""
-    assert Router.load(shipped).score(PROMPTS) == router.score(PROMPTS)
+    assert Router.load(shipped).score(PROMPTS, path) == router.score(PROMPTS, path)
 
 
-def test_system_prompt_tools_and_tool_results_move_no_score(router: Router) -> None:
+@pytest.mark.parametrize("path", PATHS)
+def test_system_prompt_tools_and_tool_results_move_no_score(router: Router, path: ScorePath) -> None:
     """They are the same on every request of an application, and drown what the person asked."""
     ask = {"role": "user", "content": "Rename the variable in parser.py"}
     result = {"role": "user", "content": [{"type": "tool_result", "content": "Prove the theorem. " * 100}]}
     plain = from_messages([ask])
     laden = from_messages([ask, result], system="Plan a distributed architecture. " * 100, tools=[{"name": "deploy"}])
-    assert router.score([laden]) == router.score([plain])
+    assert router.score([laden], path) == router.score([plain], path)
 
 
-def test_threads_share_a_router(router: Router) -> None:
+@pytest.mark.parametrize("path", PATHS)
+def test_threads_share_a_router(router: Router, path: ScorePath) -> None:
     """Scores from many threads at once are those of one."""
-    alone = [router.score([prompt])[0] for prompt in PROMPTS]
+    alone = [router.score([prompt], path)[0] for prompt in PROMPTS]
     with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(lambda prompt: router.score([prompt])[0], PROMPTS * 10)) == alone * 10
+        assert list(pool.map(lambda prompt: router.score([prompt], path)[0], PROMPTS * 10)) == alone * 10
 
 
 def test_a_router_can_be_warmed(router: Router) -> None:
@@ -139,8 +143,9 @@ def test_a_request_that_fits_nowhere_is_refused(router: Router) -> None:
 
 
 def test_targets_and_models_come_with_the_bundle_and_the_catalog(router: Router, shipped: Path) -> None:
-    """Training chose the target, the catalog the models."""
-    assert router.policy.targets == json.loads((shipped / LAYOUT.policy).read_bytes())["targets"]
+    """Training chose targets and margin, the catalog the models."""
+    stated = json.loads((shipped / LAYOUT.policy).read_bytes())
+    assert (router.policy.targets, router.policy.margin) == (stated["targets"], stated["margin"])
     assert router.policy.tiers == router.manifest.tiers
 
 
@@ -199,32 +204,27 @@ def test_a_calibration_without_numbers_is_refused(bundle: Path, rewrite: Rewrite
     """Every tier needs a number."""
     rewrite(LAYOUT.calibration, json.dumps(stated).encode())
     error = refused(bundle)
-    assert (error.what, error.found, error.expected) == ("calibration.json", "no usable shift", "a number for every tier")
+    assert (error.what, error.expected) == ("calibration.json", "a number for every tier")
+    assert error.found == "no usable shift for fast/head.onnx"
 
 
 @pytest.mark.parametrize(
-    "content",
-    [
-        b"[]",
-        b"{}",
-        b'{"targets": []}',
-        b'{"targets": {}}',
-        b'{"targets": {"auto": 0.9}}',
-        b'{"targets": {"fast": "high"}}',
-        b'{"targets": {"fast": true}}',
-        b'{"targets": {"fast": NaN}}',
-        b'{"targets": {"fast": 7.5}}',
-        b'{"targets": {"fast": -0.5}}',
-        b'{"targets": {"fast": 0.9, "auto": NaN}}',
-    ],
-    ids=bytes.decode,
+    "content", [b"{}", b'{"targets": {"fast": 0.9}}', b'{"targets": {"fast": 0.9, "auto": 0.9, "accurate": NaN}}'], ids=bytes.decode
 )
-def test_a_policy_without_a_target_is_refused(bundle: Path, rewrite: Rewrite, content: bytes) -> None:
-    """Without the target that training chose, a probability, nothing can be decided."""
+def test_a_policy_without_its_targets_is_refused(bundle: Path, rewrite: Rewrite, content: bytes) -> None:
+    """Without the targets that training chose, one for each way to ask, nothing can be decided."""
     rewrite(LAYOUT.policy, content)
     error = refused(bundle)
-    expected = "a number above 0 and up to 1 for each path, fast among them"
+    expected = "a number above 0 and up to 1 for each of accurate, auto, fast"
     assert (error.what, error.expected) == ("policy.json: targets", expected)
+
+
+def test_a_policy_with_an_impossible_margin_is_refused(bundle: Path, rewrite: Rewrite) -> None:
+    """Less than nothing is no distance."""
+    stated = json.loads((bundle / LAYOUT.policy).read_bytes())
+    rewrite(LAYOUT.policy, json.dumps({**stated, "margin": -1}).encode())
+    error = refused(bundle)
+    assert (error.what, error.found, error.expected) == ("policy.json: margin", "-1", "a number from 0 up")
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"[" * 100_000], ids=["cut", "no utf-8", "deep"])
@@ -261,5 +261,5 @@ def test_an_encoder_of_another_dimension_than_the_heads_is_refused(
     rewrite(LAYOUT.tokenizer, (compass_folder / "tokenizer.json").read_bytes())
     error = refused(bundle)
     assert error.what == LAYOUT.head
-    assert error.found == f"inputs of {len(NAMES)} and {router.encoder.dim}"
-    assert error.expected == f"{len(NAMES)} and 2"
+    assert error.found == f"inputs {{'signals': {len(NAMES)}, 'embedding': {router.encoder.dim}}}"
+    assert error.expected == f"{{'signals': {len(NAMES)}, 'embedding': 2}}"

@@ -1,6 +1,6 @@
 """The vocabulary: derived numbers of frozen values."""
 
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 
 import pytest
 from hypothesis import given, settings
@@ -35,6 +35,31 @@ def test_probabilities_sum_to_one(sufficiency: tuple[float, ...]) -> None:
     assert len(probabilities) == len(sufficiency)
     assert min(probabilities) >= 0
     assert sum(probabilities) == pytest.approx(1)
+
+
+@settings(deadline=None, max_examples=50)
+@given(sufficiency=SUFFICIENCY)
+def test_probabilities_are_of_sufficiency_alone(sufficiency: tuple[float, ...]) -> None:
+    """Whichever path scored, why, and what task it is: the same sufficiency means the same."""
+    scores = scores_of(sufficiency)
+    other = replace(scores, logits=(9.0,) * len(sufficiency), path="accurate", path_reason="close", target_path="auto", task="plan")
+    assert other.probabilities == scores.probabilities
+
+
+def test_scores_are_of_the_only_path_and_name_no_task_unless_they_say_so() -> None:
+    """What a bundle of one path and without a task head has to say."""
+    scores = scores_of((0.1, 1.0))
+    assert (scores.path, scores.path_reason, scores.target_path) == ("fast", "only_path", "fast")
+    assert (scores.task, scores.task_probability) == (None, None)
+
+
+def test_scores_that_differ_in_path_or_task_differ() -> None:
+    """Scores are compared, cached and stored as values: what scored is part of them."""
+    scores = scores_of((0.1, 1.0))
+    looked_twice = replace(scores, path="accurate", path_reason="close", target_path="auto")
+    late = replace(scores, path_reason="deadline", target_path="auto")
+    named = replace(scores, task="plan", task_probability=0.7)
+    assert len({scores, looked_twice, late, named, scores_of((0.1, 1.0))}) == 4
 
 
 def test_the_reason_is_the_last_of_the_reasons() -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ import httpx
 import pytest
 
 from classifier import Router
-from classifier.router import MODELS
+from classifier.router import MODELS, Accurate
 
+PATIENT_MS = 60_000  # a deadline that the accurate path meets on any machine, so that answers depend on what was asked alone
 Launched = tuple[subprocess.Popen[bytes], str, Path]
 Launch = Callable[..., contextlib.AbstractContextManager[Launched]]
+RouterWith = Callable[..., Router]
 
 CATALOG = """
 [tiers.small]
@@ -77,6 +80,23 @@ def _serving_router(serving_catalog: Path) -> Router:
     return Router.load(MODELS, serving_catalog)
 
 
+@pytest.fixture(name="router_with", scope="session")
+def _router_with(serving_router: Router) -> RouterWith:
+    """The same router under another policy, or without some of its parts: ``router_with(margin=0)``, ``router_with(accurate=None)``."""
+
+    def router_with(*, accurate: Accurate | None = serving_router.accurate, **policy: Any) -> Router:
+        own = serving_router
+        return Router(own.manifest, own.encoder, own.head, replace(own.policy, **policy), accurate, own.task)
+
+    return router_with
+
+
+@pytest.fixture(name="wary", scope="session")
+def _wary(router_with: RouterWith) -> Router:
+    """A router that looks twice at every prompt, since it takes all that is not certain for close."""
+    return router_with(margin=50.0)
+
+
 @pytest.fixture(name="launch", scope="session")
 def _launch(checkout: Path, plain_environ: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Launch:
     """Start ``python -m serve`` on a free port: ``with launch(*flags, **variables) as (process, url, log)``, ready when entered."""
@@ -127,10 +147,10 @@ def _client(server: Launched) -> Iterator[httpx.Client]:
 
 @pytest.fixture(name="route", scope="session")
 def _route(client: httpx.Client) -> Callable[..., dict[str, Any]]:
-    """The decision on a request that must be routed: ``route(prompt="...", tier_floor="...")``."""
+    """The decision on a request that must be routed, with time enough: ``route(prompt="...", tier_floor="...")``."""
 
     def route(**body: Any) -> dict[str, Any]:
-        answer = client.post("/route", json=body)
+        answer = client.post("/route", json={"deadline_ms": PATIENT_MS, **body})
         assert answer.status_code == 200, answer.text
         decision: dict[str, Any] = answer.json()
         return decision

@@ -105,7 +105,8 @@ def test_metrics_are_in_prometheus_text_format(client: httpx.Client) -> None:
 
 def test_every_decision_is_counted(client: httpx.Client, route: Route) -> None:
     """A request by itself once, a batch as many times as it holds prompts, under names of ours."""
-    counter = ("pointsman_decisions_total", (("path", "fast"), ("reason", "floor"), ("tier", "large")))
+    labels = (("path", "fast"), ("path_reason", "clear"), ("reason", "floor"), ("tier", "large"))
+    counter = ("pointsman_decisions_total", labels)
     before = samples(client)
     forced = {"prompt": "x", "tier_floor": "large", "min_sufficiency": 0}
     route(**forced)
@@ -114,6 +115,17 @@ def test_every_decision_is_counted(client: httpx.Client, route: Route) -> None:
     assert after[counter] - before.get(counter, 0) == 4
     for name in ("pointsman_confidence_count", "pointsman_router_seconds_count"):
         assert after[name, ()] - before[name, ()] == 4
+
+
+@pytest.mark.parametrize(("path", "asked"), [("fast", {"path": "fast"}), ("accurate", {"path": "accurate", "deadline_ms": 60_000})])
+def test_decisions_are_counted_by_the_path_that_scored_and_why(
+    client: httpx.Client, route: Route, path: str, asked: dict[str, Any]
+) -> None:
+    """A dashboard can show how often the accurate path is asked, and how often there is no time for it."""
+    counter = ("pointsman_decisions_total", (("path", path), ("path_reason", "asked"), ("reason", "floor"), ("tier", "large")))
+    before = samples(client)
+    route(prompt="x", tier_floor="large", min_sufficiency=0, **asked)
+    assert samples(client)[counter] - before.get(counter, 0) == 1
 
 
 def test_what_is_asked_of_the_server_itself_is_no_decision(client: httpx.Client) -> None:
@@ -217,6 +229,29 @@ def test_a_decision_holds_exactly_what_its_schema_promises(openapi: dict[str, An
     """Every field, and no other."""
     schema = resolved(openapi, "#/components/schemas/RouteResponse")
     assert set(route(prompt="x")) == set(schema["properties"]) == set(schema["required"])
+
+
+@pytest.mark.parametrize(
+    ("schema", "field", "names"),
+    [
+        ("RouteRequest", "path", ["fast", "auto", "accurate"]),
+        ("RouteResponse", "path", ["fast", "accurate"]),
+        ("RouteResponse", "path_reason", ["only_path", "asked", "clear", "close", "deadline", "load"]),
+    ],
+)
+def test_the_description_lists_every_path_and_every_reason_for_one(
+    openapi: dict[str, Any], schema: str, field: str, names: list[str]
+) -> None:
+    """Auto is a wish alone: what answers is one path or the other."""
+    described = openapi["components"]["schemas"][schema]["properties"][field]
+    assert next(one["enum"] for one in (described, *described.get("anyOf", ())) if "enum" in one) == names
+
+
+@pytest.mark.parametrize(("field", "kind"), [("task", "string"), ("task_probability", "number")])
+def test_a_task_may_be_absent_by_the_description(openapi: dict[str, Any], field: str, kind: str) -> None:
+    """A bundle need not have a task head; the field is there all the same."""
+    described = openapi["components"]["schemas"]["RouteResponse"]["properties"][field]
+    assert [one["type"] for one in described["anyOf"]] == [kind, "null"]
 
 
 @pytest.mark.parametrize("status", ["400", "413", "422"])

@@ -66,9 +66,11 @@ REQUEST = st.fixed_dictionaries(
         "max_cost_usd": st.floats(min_value=0, exclude_min=True, allow_infinity=False),
         "expected_output_tokens": st.integers(0, 10**9),
         "input_tokens": st.integers(0, 10**9),
-        "path": st.sampled_from(["fast", "auto"]),
+        "path": st.sampled_from(["fast", "auto", "accurate"]),
+        "deadline_ms": st.floats(min_value=0, exclude_min=True, allow_infinity=False) | st.sampled_from([1e-6, 60_000]),
     },
 )
+REASONS = {"fast": {"asked", "clear", "deadline", "load"}, "accurate": {"asked", "close"}}
 
 
 def check(answer: httpx.Response) -> None:
@@ -97,6 +99,7 @@ def check_result(result: dict[str, Any]) -> None:
     assert decision["confidence"] == decision["sufficiency"][decision["tier"]]
     assert abs(sum(decision["probabilities"].values()) - 1) < 3e-6
     assert decision["reason"] == decision["reasons"][-1]
+    assert decision["path_reason"] in REASONS[decision["path"]]
 
 
 @settings(deadline=None, max_examples=100)

@@ -1,13 +1,16 @@
 """Chunks of lines over worker processes: the same result, in order, whatever their number."""
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from classifier import Router
 from classifier.bundle import find
 from classifier.router import MODELS
+from classifier.types import Path as ScorePath
 from serve.label.engine import CHUNK, run
 from serve.label.lines import Labelled
 
@@ -31,7 +34,7 @@ class Reader:
 @pytest.fixture(name="labelled")
 def _labelled(serving_router: Router, serving_catalog: Path) -> Run:
     """The engine with the shipped bundle: ``labelled(lines, workers)``."""
-    return lambda lines, workers: run(lines, serving_router, find(MODELS), serving_catalog, "pointsman", "auto", workers)
+    return lambda lines, workers: run(lines, serving_router, find(MODELS), serving_catalog, "pointsman", "fast", workers)
 
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 1])
@@ -59,6 +62,19 @@ def test_workers_give_the_same_chunks_in_the_same_order(labelled: Run) -> None:
     alone = list(labelled(Reader(size), 1))
     assert len(alone) == 12
     assert list(labelled(Reader(size), 2)) == alone
+
+
+@pytest.mark.parametrize("path", get_args(ScorePath))
+def test_workers_take_the_path_that_is_asked_for(serving_router: Router, serving_catalog: Path, path: ScorePath) -> None:
+    """Bit for bit as one process takes it."""
+
+    def labelled(workers: int) -> list[tuple[Labelled, int]]:
+        return list(run(Reader(CHUNK + 40), serving_router, find(MODELS), serving_catalog, "pointsman", path, workers))
+
+    alone = labelled(1)
+    assert labelled(2) == alone
+    paths = {json.loads(line)["pointsman"]["path"] for result, _ in alone for line in result.lines}
+    assert path == "auto" or paths == {path}
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -1,21 +1,27 @@
 """One line of JSONL -> the same line with its decision, or what is wrong with it."""
 
 import json
-from typing import Any
+from collections.abc import Callable
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classifier import Router
+from classifier import Router, from_text
+from classifier.types import Path as ScorePath
 from serve.label.lines import Labelled, label
 
 pytest_plugins = ("fixtures_of_serve",)
 
+RouterWith = Callable[..., Router]
 
-def labelled(router: Router, *lines: bytes, field: str = "pointsman") -> Labelled:
+FIELDS = set("tier model confidence sufficiency reason path path_reason task task_probability truncated cost_usd model_version".split())
+
+
+def labelled(router: Router, *lines: bytes, field: str = "pointsman", path: ScorePath = "auto") -> Labelled:
     """Lines numbered from 1, labelled."""
-    return label(router, list(enumerate(lines, 1)), field, "auto")
+    return label(router, list(enumerate(lines, 1)), field, path)
 
 
 def error_of(router: Router, line: bytes) -> str:
@@ -28,14 +34,62 @@ def error_of(router: Router, line: bytes) -> str:
 
 
 def test_the_decision_is_one_field_at_the_lines_end(serving_router: Router) -> None:
-    """With tier, model, confidence, sufficiency, reason, cost and the bundle that scored."""
+    """With tier, model, confidence, sufficiency, reasons, cost, the kind of task and the bundle that scored."""
     (line,) = labelled(serving_router, b'{"prompt": "Fix the typo"}\n').lines
     row = json.loads(line)
     assert list(row) == ["prompt", "pointsman"]
-    assert set(row["pointsman"]) == set("tier model confidence sufficiency reason path truncated cost_usd model_version".split())
+    assert set(row["pointsman"]) == FIELDS
     assert list(row["pointsman"]["sufficiency"]) == list(row["pointsman"]["cost_usd"]) == list(serving_router.manifest.tiers)
     assert row["pointsman"]["confidence"] == row["pointsman"]["sufficiency"][row["pointsman"]["tier"]]
     assert row["pointsman"]["model_version"] == serving_router.manifest.version
+
+
+@pytest.mark.parametrize("path", get_args(ScorePath))
+def test_a_line_is_decided_as_the_router_decides_it_on_that_path(serving_router: Router, path: ScorePath) -> None:
+    """Tier, scores and the reason for the path that scored."""
+    prompts = [f"{verb} {thing}" for verb in ("Explain", "Fix", "Design", "Test") for thing in ("a list", "the login", "an index")]
+    found = labelled(serving_router, *(json.dumps({"prompt": prompt}).encode() for prompt in prompts), path=path)
+    for line, decision in zip(found.lines, serving_router.route([from_text(prompt) for prompt in prompts], path=path), strict=True):
+        entry = json.loads(line)["pointsman"]
+        assert (entry["tier"], entry["path"], entry["path_reason"]) == (
+            decision.tier,
+            decision.scores.path,
+            decision.scores.path_reason,
+        )
+        assert list(entry["sufficiency"].values()) == [round(value, 6) for value in decision.scores.sufficiency]
+
+
+@pytest.mark.parametrize(("path", "name"), [("fast", "fast"), ("accurate", "accurate")])
+def test_a_path_that_is_asked_for_scores_every_line(serving_router: Router, path: ScorePath, name: str) -> None:
+    """Clear or close."""
+    (line,) = labelled(serving_router, b'{"prompt": "x"}', path=path).lines
+    assert (json.loads(line)["pointsman"]["path"], json.loads(line)["pointsman"]["path_reason"]) == (name, "asked")
+
+
+def test_on_auto_close_lines_alone_get_a_second_look(wary: Router, router_with: RouterWith) -> None:
+    """Whether a line is close is a matter of the bundle's policy, and of no clock."""
+    for router, expected in ((wary, ("accurate", "close")), (router_with(margin=0.0), ("fast", "clear"))):
+        (line,) = labelled(router, b'{"prompt": "Write a parser"}').lines
+        assert (json.loads(line)["pointsman"]["path"], json.loads(line)["pointsman"]["path_reason"]) == expected
+
+
+def test_a_line_says_what_kind_of_task_it_is(serving_router: Router) -> None:
+    """As the fast path sees it, whichever path scores."""
+    (scores,) = serving_router.score_fast([from_text("Write a parser")])
+    assert scores.task_probability is not None
+    for path in get_args(ScorePath):
+        (line,) = labelled(serving_router, b'{"prompt": "Write a parser"}', path=path).lines
+        entry = json.loads(line)["pointsman"]
+        assert (entry["task"], entry["task_probability"]) == (scores.task, round(scores.task_probability, 6))
+
+
+def test_without_a_task_head_the_kind_of_task_is_null(router_with: RouterWith) -> None:
+    """The fields are there all the same."""
+    router = router_with()
+    router.task = None
+    (line,) = labelled(router, b'{"prompt": "x"}').lines
+    entry = json.loads(line)["pointsman"]
+    assert entry["task"] is entry["task_probability"] is None
 
 
 @pytest.mark.parametrize(

@@ -135,12 +135,29 @@ def test_a_person_is_told_how_many_lines_and_where(run: Run, target: Path, capfd
     assert ", ".join(f"{tier} {count}" for tier, count in sorted(mix.items()) if count) in said.err
 
 
+@pytest.mark.parametrize("path", ["fast", "accurate"])
+def test_the_path_can_be_chosen(run: Run, target: Path, path: str) -> None:
+    """Every line then says that it was asked for."""
+    assert run("--path", path) == 0
+    assert {(row["pointsman"]["path"], row["pointsman"]["path_reason"]) for row in rows_of(target)} == {(path, "asked")}
+
+
+def test_without_a_path_lines_are_looked_at_twice_where_it_matters(run: Run, target: Path) -> None:
+    """As with auto, to the byte, and again when it is run again."""
+    written = []
+    for flags in ((), ("--path", "auto"), ("--path", "auto")):
+        assert run(*flags) == 0
+        written.append(target.read_bytes())
+    assert written[0] == written[1] == written[2]
+    assert {row["pointsman"]["path_reason"] for row in rows_of(target)} <= {"clear", "close"}
+
+
 def test_decisions_are_those_of_the_server(run: Run, target: Path, client: httpx.Client) -> None:
-    """Bit for bit, for prompts and conversations."""
+    """Bit for bit, for prompts and conversations, where the server has the time that a file has."""
     run()
     for row, labelled in zip(GOOD, rows_of(target), strict=True):
         body = {name: value for name, value in row.items() if name != "id"}
-        decision = client.post("/route", content=json.dumps(body).encode()).json()
+        decision = client.post("/route", content=json.dumps({**body, "deadline_ms": 60_000}).encode()).json()
         assert labelled["pointsman"] == {name: decision[name] for name in labelled["pointsman"]}
 
 
@@ -231,7 +248,7 @@ def test_there_is_at_least_one_worker(run: Run, target: Path, capfd: pytest.Capt
     assert not list(target.parent.iterdir())
 
 
-@pytest.mark.parametrize("flags", [("--path", "accurate"), ("--workers", "many"), ("--colour",)])
+@pytest.mark.parametrize("flags", [("--path", "slow"), ("--workers", "many"), ("--colour",)])
 def test_a_flag_that_cannot_be_used_is_refused(run: Run, flags: tuple[str, ...], capfd: pytest.CaptureFixture[str]) -> None:
     """With the usage, as argparse has it."""
     with pytest.raises(SystemExit) as caught:
@@ -301,11 +318,12 @@ def test_a_run_that_cannot_start_leaves_everything_as_it_was(run: Run, target: P
 
 
 def test_any_number_of_workers_writes_the_same_files(checkout: Path, plain_environ: dict[str, str], tmp_path: Path) -> None:
-    """Over several chunks, long lines among short ones, with wrong lines in between."""
+    """Over several chunks, long lines among short ones, close ones among clear ones, with wrong lines in between."""
     source = tmp_path / "in.jsonl"
     with source.open("wb") as sink:
         for number in range(2 * CHUNK + 77):
-            text = f"Summarise part {number}. " * (1 + 200 * (number % 50 == 0))
+            task = ("What is", "Explain", "Write a parser for", "Review")[number % 4]
+            text = f"{task} part {number}. " * (1 + 200 * (number % 50 == 0))
             sink.write(b"broken\n" if number % 300 == 299 else json.dumps({"id": number, "prompt": text}).encode() + b"\n")
     outputs = [tmp_path / f"{workers}.jsonl" for workers in (1, 2)]
     for workers, output in enumerate(outputs, 1):
@@ -315,6 +333,7 @@ def test_any_number_of_workers_writes_the_same_files(checkout: Path, plain_envir
     one, two = outputs
     assert [row["id"] for row in rows_of(one)] == [number for number in range(2 * CHUNK + 77) if number % 300 != 299]
     assert [error["line"] for error in rows_of(errors_of(one))] == [300, 600, 900]
+    assert {row["pointsman"]["path"] for row in rows_of(one)} == {"fast", "accurate"}
     assert two.read_bytes() == one.read_bytes()
     assert errors_of(two).read_bytes() == errors_of(one).read_bytes()
 

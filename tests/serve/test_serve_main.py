@@ -9,6 +9,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import fields
 from pathlib import Path
 
 import httpx
@@ -17,6 +18,7 @@ import pytest
 from classifier.bundle import LAYOUT, find
 from classifier.router import CATALOG, MODELS
 from serve.__main__ import main, parser
+from serve.settings import Settings
 
 pytest_plugins = ("fixtures_of_serve",)
 
@@ -25,9 +27,11 @@ Launch = Callable[..., AbstractContextManager[Launched]]
 
 
 @pytest.fixture(name="bundle_copy")
-def _bundle_copy(tmp_path: Path) -> Path:
-    """A copy of the shipped bundle to damage."""
-    return Path(shutil.copytree(find(MODELS), tmp_path / "bundle", ignore=shutil.ignore_patterns("analysis")))
+def _bundle_copy(tmp_path: Path) -> Iterator[Path]:
+    """A copy of the shipped bundle to damage, gone after the test."""
+    copy = tmp_path / "bundle"
+    yield Path(shutil.copytree(find(MODELS), copy, ignore=shutil.ignore_patterns("analysis")))
+    shutil.rmtree(copy)
 
 
 @pytest.fixture(name="no_variables", autouse=True)
@@ -119,17 +123,30 @@ def test_a_bundle_is_found_by_its_own_folder_as_well(launch: Launch, bundle_copy
 
 
 def test_every_setting_has_a_flag_that_help_explains() -> None:
-    """Seven of them."""
+    """Of the same name, so that none can be set by a variable alone."""
     text = parser().format_help()
-    for flag in ("--host", "--port", "--bundle", "--catalog", "--path", "--max-body", "--max-batch"):
-        assert flag in text
+    for field in fields(Settings):
+        assert f"--{field.name.replace('_', '-')} " in text
+
+
+@pytest.mark.parametrize(
+    ("own", "asked", "path"),
+    [("fast", None, "fast"), ("accurate", None, "accurate"), ("fast", "accurate", "accurate"), ("accurate", "fast", "fast")],
+)
+def test_the_servers_path_holds_where_a_request_names_none(launch: Launch, own: str, asked: str | None, path: str) -> None:
+    """And where one does, it has its will."""
+    with launch("--path", own, "--accurate-threads", "1") as (_, url, _log):
+        body = {"prompt": "x", "deadline_ms": 60_000, **({} if asked is None else {"path": asked})}
+        decision = httpx.post(f"{url}/route", json=body, timeout=120).json()
+        assert (decision["path"], decision["path_reason"]) == (path, "asked")
 
 
 @pytest.mark.parametrize(
     ("flags", "variables", "code", "message"),
     [
         ((), {"POINTSMAN_PORT": "abc"}, 2, "cannot start: POINTSMAN_PORT: found 'abc', expected a whole number from 0 to 65535\n"),
-        (("--path", "accurate"), {}, 2, "cannot start: --path: found 'accurate', expected one of fast, auto\n"),
+        (("--path", "slow"), {}, 2, "cannot start: --path: found 'slow', expected one of fast, auto, accurate\n"),
+        (("--accurate-threads", "0"), {}, 2, "cannot start: --accurate-threads: found '0', expected a whole number from 1 to 256\n"),
     ],
 )
 def test_the_process_ends_with_2_and_one_line(
@@ -148,7 +165,7 @@ def test_the_process_ends_with_2_and_one_line(
     assert (process.returncode, process.stdout, process.stderr) == (code, "", message)
 
 
-@pytest.mark.parametrize("name", [LAYOUT.head, LAYOUT.encoder, LAYOUT.tokenizer, LAYOUT.policy, LAYOUT.calibration])
+@pytest.mark.parametrize("name", [*LAYOUT.serving(("fast", "accurate")), LAYOUT.task])
 def test_a_flipped_bit_stops_start_up(cannot_start: Callable[..., str], bundle_copy: Path, name: str) -> None:
     """In any file that serves, with the digest that was found and the one that was expected."""
     expected = json.loads((bundle_copy / LAYOUT.manifest).read_bytes())["files"][name]
@@ -158,7 +175,7 @@ def test_a_flipped_bit_stops_start_up(cannot_start: Callable[..., str], bundle_c
     assert line.endswith(f"expected sha256 {expected}")
 
 
-@pytest.mark.parametrize("name", [LAYOUT.head, LAYOUT.tokenizer, LAYOUT.policy])
+@pytest.mark.parametrize("name", [LAYOUT.head, LAYOUT.tokenizer, LAYOUT.policy, LAYOUT.accurate_encoder, LAYOUT.task])
 def test_a_missing_file_stops_start_up(cannot_start: Callable[..., str], bundle_copy: Path, name: str) -> None:
     """By its name."""
     (bundle_copy / name).unlink()
@@ -216,7 +233,8 @@ def test_a_missing_catalog_stops_start_up(cannot_start: Callable[..., str], tmp_
         ("PORT", "65536"),
         ("MAX_BODY", "0"),
         ("MAX_BATCH", "many"),
-        ("PATH", "accurate"),
+        ("PATH", "slow"),
+        ("ACCURATE_THREADS", "257"),
         ("BUNDLE", "nowhere"),
         ("CATALOG", "nowhere"),
     ],

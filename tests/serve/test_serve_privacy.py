@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classifier import Prompt
+from classifier import Prompt, Scores
 from serve.app import create_app
-from serve.schemas import RouteRequest
+from serve.routes import Pending
 from serve.settings import Settings
 
 pytest_plugins = ("fixtures_of_serve",)
@@ -30,6 +30,9 @@ JSON_BODIES: list[Any] = [
     # routed
     {"prompt": MARKER},
     {"prompt": f"{MARKER}\0 \ud83d" * 5_000},
+    {"prompt": MARKER, "path": "fast"},
+    {"prompt": MARKER, "path": "accurate", "deadline_ms": 60_000},
+    {"prompt": MARKER, "path": "accurate", "deadline_ms": 1e-6},
     {"prompt": "x", "system": MARKER, "tools": [{"name": MARKER, MARKER: [MARKER]}]},
     {"messages": [{"role": "user", "content": MARKER, "name": MARKER, MARKER: MARKER}]},
     {"messages": [{"role": "user", "content": [{"type": MARKER, MARKER: MARKER}, {"type": "text", "text": MARKER}]}]},
@@ -165,7 +168,7 @@ def test_a_websocket_request_is_neither_logged_nor_repeated(server: Launched, ke
     assert MARKER not in server[2].read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("stage", ["scoring", "deciding"])
+@pytest.mark.parametrize("stage", ["scoring", "looking twice", "deciding"])
 @pytest.mark.parametrize("path", ["/route", "/route/batch"])
 def test_an_unforeseen_error_is_answered_and_logged_without_its_message(caplog: pytest.LogCaptureFixture, path: str, stage: str) -> None:
     """The app raises nothing either, which the server around it would log."""
@@ -174,17 +177,22 @@ def test_an_unforeseen_error_is_answered_and_logged_without_its_message(caplog: 
     def scoring(prompts: Sequence[Prompt], _path: str) -> None:
         raise RuntimeError(prompts[0].text)
 
-    def deciding(_request: RouteRequest, prompt: Prompt, *_: object) -> None:
+    def looking_twice(prompt: Prompt, _fast: Scores) -> None:
         raise RuntimeError(prompt.text)
 
+    def deciding(pending: Pending, _scores: Scores) -> None:
+        raise RuntimeError(pending.prompt.text)
+
     if stage == "scoring":
-        app.state.service.router.score = scoring
+        app.state.service.router.score_fast = scoring
+    elif stage == "looking twice":
+        app.state.service.router.score_accurate = looking_twice
     else:
         app.state.service._decided = deciding
 
     async def post() -> httpx.Response:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
-            request = {"prompt": MARKER}
+            request = {"prompt": MARKER, "path": "accurate", "deadline_ms": 60_000}
             return await client.post(path, json=request if path == "/route" else {"requests": [request]})
 
     answer = asyncio.run(post())

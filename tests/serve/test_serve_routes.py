@@ -1,18 +1,19 @@
 """POST /route over HTTP: every field of a decision, and every limit a request may set; and the service behind it."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, get_args
 
 import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classifier import Prompt, Router, Scores
+from classifier import Prompt, Router, Scores, from_text
 from classifier.errors import MalformedPromptError, PolicyError
 from classifier.types import Path as ScorePath
 from serve.problems import describe
-from serve.routes import Service
+from serve.routes import Pending, Service
 from serve.schemas import BatchResult, RouteRequest
 from serve.settings import Settings
 
@@ -42,8 +43,8 @@ def test_a_decision_has_every_field_of_the_contract(route: Route, prompt: str) -
     """Names are fixed from the start; what this version does not know is null."""
     decision = route(prompt=prompt)
     assert set(decision) >= FIELDS
-    assert {name for name in FIELDS if decision[name] is None} == {"task", "task_probability", "novelty"}
-    assert (decision["policy"], decision["path"], decision["path_reason"]) == ("default", "fast", "only_path")
+    assert {name for name in FIELDS if decision[name] is None} == {"novelty"}
+    assert (decision["policy"], decision["path"]) == ("default", {"clear": "fast", "close": "accurate"}[decision["path_reason"]])
     assert decision["cached"] is decision["plan_first"] is False
 
 
@@ -98,6 +99,16 @@ def test_every_decision_has_an_id_of_its_own(route: Route) -> None:
     assert one["id"] != other["id"]
     differing = {"id", "router_ms"}
     assert {name: one[name] for name in FIELDS - differing} == {name: other[name] for name in FIELDS - differing}
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_the_likeliest_task_is_named_with_its_probability(route: Route, serving_router: Router, prompt: str) -> None:
+    """The same on every path: the fast one tells it."""
+    (scores,) = serving_router.score_fast([from_text(prompt)])
+    for path in get_args(ScorePath):
+        decision = route(prompt=prompt, path=path)
+        assert decision["task"] == scores.task
+        assert decision["task_probability"] == pytest.approx(scores.task_probability, abs=1e-6)
 
 
 def test_the_time_is_measured(route: Route) -> None:
@@ -174,16 +185,18 @@ def test_a_model_that_cannot_see_is_given_no_image(route: Route) -> None:
 
 def test_a_tier_that_suffices_at_what_is_asked_is_taken(route: Route) -> None:
     """Asking for exactly what a tier offers, or for less, gives that tier; asking for more does not."""
-    offered = route(prompt=PROMPTS[2])["sufficiency"]["small"]
-    assert route(prompt=PROMPTS[2], min_sufficiency=offered - 0.001)["tier"] == "small"
-    assert route(prompt=PROMPTS[2], min_sufficiency=offered + 0.001)["tier"] != "small"
+    for path in ("fast", "accurate"):
+        offered = route(prompt=PROMPTS[2], path=path)["sufficiency"]["small"]
+        assert route(prompt=PROMPTS[2], path=path, min_sufficiency=offered - 0.001)["tier"] == "small"
+        assert route(prompt=PROMPTS[2], path=path, min_sufficiency=offered + 0.001)["tier"] != "small"
 
 
-def test_without_a_wish_the_bundles_target_holds(route: Route, client: httpx.Client) -> None:
+@pytest.mark.parametrize("path", get_args(ScorePath))
+def test_without_a_wish_the_paths_target_holds(route: Route, client: httpx.Client, path: str) -> None:
     """It is the one that GET /model shows, and min_sufficiency of that value changes nothing."""
-    target = client.get("/model").json()["targets"]["fast"]
+    target = client.get("/model").json()["targets"][path]
     for prompt in PROMPTS:
-        assert route(prompt=prompt)["tier"] == route(prompt=prompt, min_sufficiency=target)["tier"]
+        assert route(prompt=prompt, path=path)["tier"] == route(prompt=prompt, path=path, min_sufficiency=target)["tier"]
 
 
 @settings(deadline=None, max_examples=40)
@@ -198,12 +211,11 @@ def test_floor_and_ceiling_are_never_crossed(client: httpx.Client, limits: dict[
         assert floor <= TIERS.index(answer.json()["tier"]) <= ceiling
 
 
-@pytest.mark.parametrize(
-    "more", [{"path": "fast"}, {"path": "auto"}, {"deadline_ms": 1}, {"policy": "default"}, {"tools": []}, {"system": ""}]
-)
+@pytest.mark.parametrize("more", [{"path": "auto"}, {"path": None}, {"policy": "default"}, {"tools": []}, {"system": ""}])
 def test_options_that_change_nothing_here_are_taken(route: Route, more: dict[str, Any]) -> None:
-    """With one path and one policy the answer is the same."""
-    assert route(prompt="x", **more)["sufficiency"] == route(prompt="x")["sufficiency"]
+    """With one policy, and auto for the server's own path, the answer is the same."""
+    for prompt in PROMPTS:
+        assert route(prompt=prompt, **more)["sufficiency"] == route(prompt=prompt)["sufficiency"]
 
 
 @pytest.mark.parametrize(
@@ -283,12 +295,12 @@ def test_truncated_says_that_head_and_tail_alone_were_scored(route: Route) -> No
 )
 def test_nul_and_lone_surrogates_are_routed_as_the_replacement_character(client: httpx.Client, text: str) -> None:
     """Real traffic holds them, cut out of emoji and binary files."""
-    answer = client.post("/route", content=f'{{"prompt": "{text} is this?"}}'.encode())
+    answer = client.post("/route", content=f'{{"prompt": "{text} is this?", "deadline_ms": 60000}}'.encode())
     assert answer.status_code == 200
     mended = text.replace("\\ud83d\\ude00", "\U0001f600")
     for escape in ("\\u0000", "\\ud83d", "\\ude00"):
         mended = mended.replace(escape, "\ufffd")
-    expected = client.post("/route", json={"prompt": f"{mended} is this?".replace("\\n", "\n")})
+    expected = client.post("/route", json={"prompt": f"{mended} is this?".replace("\\n", "\n"), "deadline_ms": 60_000})
     assert answer.json()["sufficiency"] == expected.json()["sufficiency"]
 
 
@@ -336,6 +348,12 @@ def _service(serving_router: Router) -> Service:
     return Service(serving_router, Settings())
 
 
+@pytest.fixture(name="shared", scope="module")
+def _shared(serving_router: Router) -> Service:
+    """A service for tests that ask it again and again, and look at no counter."""
+    return Service(serving_router, Settings())
+
+
 def requests_of(items: Sequence[Any]) -> list[RouteRequest]:
     """Items of the right shape, as requests."""
     return [RouteRequest.model_validate(item) for item in items]
@@ -346,6 +364,8 @@ def lasting(results: Sequence[Any]) -> list[Any]:
     return [
         (type(result).__name__, str(result))
         if isinstance(result, Exception)
+        else replace(result, start=0, decision_id="")
+        if isinstance(result, Pending)
         else {name: value for name, value in result.items() if name not in {"id", "router_ms"}}
         for result in results
     ]
@@ -367,9 +387,9 @@ SOME_OF_ALL = st.lists(st.sampled_from([*RIGHT, *(item for item, _ in CANNOT_BE_
 
 @settings(deadline=None, max_examples=60)
 @given(items=SOME_OF_ALL)
-def test_requests_together_get_the_results_they_get_one_by_one(serving_router: Router, items: list[Any]) -> None:
-    """In their order, whatever stands beside them; of decisions, all but the id and the time."""
-    service, requests = Service(serving_router, Settings()), requests_of(items)
+def test_requests_together_get_the_results_they_get_one_by_one(shared: Service, items: list[Any]) -> None:
+    """In their order, whatever stands beside them; of decisions and of what is left pending, all but the id and the time."""
+    service, requests = shared, requests_of(items)
     alone = [result for request in requests for result in service.route([request])]
     assert lasting(service.route(requests)) == lasting(alone)
 
@@ -379,29 +399,31 @@ def test_an_error_is_the_result_of_its_own_request_alone(service: Service, wrong
     """It is returned, not raised, and right ones on both sides of it are decided."""
     before, error, after = service.route(requests_of([RIGHT[0], wrong, RIGHT[1]]))
     assert type(error) is kind
+    assert not isinstance(before, Exception)
     assert lasting([before, after]) == lasting(service.route(requests_of(RIGHT[:2])))
 
 
 @pytest.fixture(name="flawed")
 def _flawed(serving_router: Router, service: Service, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Lets scoring fail wherever a zebra is among the prompts; how many were scored at a time."""
-    score, sizes = serving_router.score, list[int]()
+    score, sizes = serving_router.score_fast, list[int]()
 
-    def flawed(prompts: Sequence[Prompt], path: ScorePath) -> list[Scores]:
+    def flawed(prompts: Sequence[Prompt], path: ScorePath = "auto") -> list[Scores]:
         sizes.append(len(prompts))
         if any("zebra" in prompt.text for prompt in prompts):
             raise ZeroDivisionError
         return list(score(prompts, path))
 
-    monkeypatch.setattr(serving_router, "score", flawed)
+    monkeypatch.setattr(serving_router, "score_fast", flawed)
     return sizes
 
 
 def test_an_unforeseen_error_in_scoring_refuses_the_one_at_fault(service: Service, flawed: list[int]) -> None:
     """Those that were to be scored with it get what they would have got without it."""
-    before, error, after = service.route(requests_of([RIGHT[0], {"prompt": "a zebra"}, RIGHT[1]]))
+    one, other = ({"prompt": prompt, "path": "fast"} for prompt in PROMPTS[:2])
+    before, error, after = service.route(requests_of([one, {"prompt": "a zebra", "path": "fast"}, other]))
     assert type(error) is ZeroDivisionError
-    assert lasting([before, after]) == lasting(service.route(requests_of(RIGHT[:2])))
+    assert lasting([before, after]) == lasting(service.route(requests_of([one, other])))
     assert counted(service, "pointsman_decisions_total") == 4
 
 
@@ -433,28 +455,28 @@ def test_no_requests_have_no_results(service: Service) -> None:
     assert service.route_items([]) == []
 
 
-def test_each_decision_is_counted_and_no_error_is(service: Service) -> None:
-    """Who turns errors into problems counts those."""
-    service.route(requests_of([*RIGHT, *(item for item, _ in CANNOT_BE_ROUTED)]))
-    assert counted(service, "pointsman_decisions_total") == len(RIGHT)
+def test_each_decision_is_counted_and_nothing_else_is(service: Service) -> None:
+    """Who turns errors into problems counts those, and what is pending is no decision yet."""
+    results = service.route(requests_of([*RIGHT, *(item for item, _ in CANNOT_BE_ROUTED)]))
+    decisions = [result for result in results if not isinstance(result, Exception | Pending)]
+    assert counted(service, "pointsman_decisions_total") == len(decisions) > 0
     assert counted(service, "pointsman_problems_total") == 0
 
 
 def test_ids_are_different_among_requests_alike(service: Service) -> None:
     """They were decided together, and are two decisions."""
-    one, other = service.route(requests_of([RIGHT[0]] * 2))
-    assert not isinstance(one, Exception)
-    assert not isinstance(other, Exception)
+    one, other = service.route(requests_of([{"prompt": "x", "path": "fast"}] * 2))
+    assert not isinstance(one, Exception | Pending)
+    assert not isinstance(other, Exception | Pending)
     assert one["id"] != other["id"]
 
 
 @settings(deadline=None, max_examples=60)
 @given(items=st.lists(st.sampled_from([*RIGHT, *(item for item, _ in CANNOT_BE_ROUTED), *NO_REQUESTS]), max_size=8))
-def test_items_together_get_the_results_they_get_one_by_one(serving_router: Router, items: list[Any]) -> None:
+def test_items_together_get_the_results_they_get_one_by_one(shared: Service, items: list[Any]) -> None:
     """As they were sent, those that are no requests included."""
-    service = Service(serving_router, Settings())
-    alone = [result for item in items for result in service.route_items([item])]
-    assert lasting(unwrapped(service.route_items(items))) == lasting(unwrapped(alone))
+    alone = [result for item in items for result in shared.route_items([item])]
+    assert lasting(unwrapped(shared.route_items(items))) == lasting(unwrapped(alone))
 
 
 @pytest.mark.parametrize("wrong", [*NO_REQUESTS, *(item for item, _ in CANNOT_BE_ROUTED)])
@@ -464,7 +486,7 @@ def test_a_wrong_item_among_right_ones_has_a_problem_in_its_place(service: Servi
     assert [list(result) for result in results] == [["decision"], ["error"], ["decision"]]
     assert results[1]["error"].status == 422
     assert counted(service, "pointsman_problems_total") == 1
-    assert lasting(unwrapped(results[::2])) == lasting(service.route(requests_of(RIGHT[:2])))
+    assert lasting(unwrapped(results[::2])) == lasting(unwrapped(service.route_items(RIGHT[:2])))
 
 
 @pytest.mark.parametrize(("wrong", "kind"), CANNOT_BE_ROUTED)

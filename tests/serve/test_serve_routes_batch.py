@@ -58,8 +58,8 @@ def lasting(decision: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_batch_of_many_equals_many_single_requests(client: httpx.Client) -> None:
-    """Bit for bit: a decision never depends on its neighbours."""
-    singles = [client.post("/route", json=request).json() for request in REQUESTS]
+    """Bit for bit, where each single one has the time that a batch has: a decision never depends on its neighbours."""
+    singles = [client.post("/route", json={**request, "deadline_ms": 60_000}).json() for request in REQUESTS]
     results = batch(client, REQUESTS)
     assert [lasting(result["decision"]) for result in results] == [lasting(single) for single in singles]
 
@@ -68,6 +68,16 @@ def test_a_batch_is_the_same_in_any_order(client: httpx.Client) -> None:
     """Results stand in the order of their requests."""
     forwards, backwards = batch(client, REQUESTS), batch(client, REQUESTS[::-1])
     assert [lasting(result["decision"]) for result in forwards] == [lasting(result["decision"]) for result in backwards[::-1]]
+
+
+@pytest.mark.parametrize("deadline_ms", [1e-6, 1, 60_000])
+@pytest.mark.parametrize("path", ["fast", "auto", "accurate"])
+def test_a_batch_is_answered_by_content_whatever_its_deadlines(client: httpx.Client, path: str, deadline_ms: float) -> None:
+    """No clock changes an answer: neither a deadline nor how long its neighbours take."""
+    hurried = batch(client, [{**request, "path": path, "deadline_ms": deadline_ms} for request in REQUESTS])
+    unhurried = batch(client, [{**request, "path": path} for request in REQUESTS])
+    assert [lasting(result["decision"]) for result in hurried] == [lasting(result["decision"]) for result in unhurried]
+    assert {result["decision"]["path_reason"] for result in hurried} <= ({"clear", "close"} if path == "auto" else {"asked"})
 
 
 def test_a_wrong_item_has_its_error_in_its_place(client: httpx.Client) -> None:

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from classifier import Prompt
+from classifier import Prompt, Scores
 from serve.app import create_app
 from serve.settings import Settings
 
@@ -20,11 +20,13 @@ pytest_plugins = ("fixtures_of_serve",)
 Ask = Callable[..., tuple[httpx.Response, httpx.Response]]
 
 LIMIT = 2_000
-PROMPT = b'{"prompt": "Fix the typo in README.md"}'
+PROMPT = b'{"prompt": "Fix the typo in README.md", "path": "fast"}'
 BODIES = {
     "a prompt": PROMPT,
-    "a conversation": b'{"messages": [{"role": "user", "content": "Plan a migration."}], "tier_floor": "medium"}',
-    "half a character": b'{"prompt": "\\ud83d hi"}',
+    "a conversation": b'{"messages": [{"role": "user", "content": "Plan a migration."}], "tier_floor": "medium", "deadline_ms": 60000}',
+    "one for a second look": b'{"prompt": "Fix the typo in README.md", "path": "accurate", "deadline_ms": 60000}',
+    "one too late for it": b'{"prompt": "Fix the typo in README.md", "path": "accurate", "deadline_ms": 1e-6}',
+    "half a character": b'{"prompt": "\\ud83d hi", "path": "fast"}',
     "exactly the limit": PROMPT.ljust(LIMIT),
     "nothing": b"",
     "half an object": b'{"prompt": "x"',
@@ -40,7 +42,8 @@ BODIES = {
     "one byte too many": PROMPT.ljust(LIMIT + 1),
 }
 STATUSES = {
-    **dict.fromkeys(("a prompt", "a conversation", "half a character", "exactly the limit"), 200),
+    **dict.fromkeys(("a prompt", "a conversation", "one for a second look", "one too late for it"), 200),
+    **dict.fromkeys(("half a character", "exactly the limit"), 200),
     **dict.fromkeys(("nothing", "half an object", "no UTF-8", "no number"), 400),
     "one byte too many": 413,
 }
@@ -175,13 +178,31 @@ def test_an_unforeseen_error_is_the_problem_it_is_at_the_twins(
 
     with monkeypatch.context() as patch:
         for one in (app, twin):
-            patch.setattr(one.state.service.router, "score", broken)
+            patch.setattr(one.state.service.router, "score_fast", broken)
         direct, framed = ask("POST", "/route", PROMPT)
     assert direct.status_code == framed.status_code == 500
     assert direct.headers["content-type"] == framed.headers["content-type"] == "application/problem+json"
     assert direct.json() == framed.json()
     assert "zqx" not in direct.text
     assert ask("POST", "/route", PROMPT)[0].status_code == 200
+
+
+def test_an_unforeseen_error_of_the_accurate_path_is_the_problem_it_is_at_the_twins(
+    ask: Ask, app: FastAPI, twin: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As above, though it comes from another thread."""
+
+    def broken(_prompt: Prompt, _fast: Scores) -> None:
+        raise RuntimeError("zqx")
+
+    with monkeypatch.context() as patch:
+        for one in (app, twin):
+            patch.setattr(one.state.service.router, "score_accurate", broken)
+        direct, framed = ask("POST", "/route", BODIES["one for a second look"])
+    assert direct.status_code == framed.status_code == 500
+    assert direct.json() == framed.json()
+    assert "zqx" not in direct.text
+    assert ask("POST", "/route", BODIES["one for a second look"])[0].json()["path"] == "accurate"
 
 
 def test_refusals_are_counted_as_the_twin_counts_them(ask: Ask, app: FastAPI, twin: FastAPI) -> None:

@@ -1,6 +1,7 @@
 """The crossings between the wire and the classifier's types."""
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal, get_args
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,8 @@ from pydantic_core import to_json
 
 from classifier import Decision, Reason, Scores, from_text
 from classifier.errors import MalformedPromptError
+from classifier.types import Path as ScorePath
+from classifier.types import PathReason
 from serve.schemas import BatchRequest, RouteRequest, RouteResponse, response_of
 
 TIERS = ("small", "medium", "large")
@@ -94,6 +97,57 @@ def test_a_response_built_without_validation_is_valid() -> None:
     found = response_of(decision_of((0.1, 0.2, 1.0)), from_text("x" * 9_000), decision_id="d", version="v", router_ms=0.1)
     assert TypeAdapter(RouteResponse).validate_json(to_json(found)) == found
     assert found["truncated"]
+
+
+@pytest.mark.parametrize(("probability", "written"), [(0.123456789, 0.123457), (1.0, 1.0), (None, None)])
+def test_a_task_is_null_or_named_with_its_probability(probability: float | None, written: float | None) -> None:
+    """Rounded as every other probability."""
+    decision = decision_of((0.1, 0.2, 1.0))
+    task = None if probability is None else "plan"
+    scores = replace(decision.scores, task=task, task_probability=probability)
+    found = response_of(replace(decision, scores=scores), from_text("x"), decision_id="d", version="v", router_ms=0.1)
+    assert (found["task"], found["task_probability"]) == (task, written)
+    assert TypeAdapter(RouteResponse).validate_json(to_json(found)) == found
+
+
+@pytest.mark.parametrize("reason", get_args(PathReason))
+@pytest.mark.parametrize("path", ["fast", "accurate"])
+def test_a_response_says_which_path_scored_and_why(path: Literal["fast", "accurate"], reason: PathReason) -> None:
+    """Every reason there is can be written."""
+    decision = decision_of((0.1, 0.2, 1.0))
+    scores = replace(decision.scores, path=path, path_reason=reason)
+    found = response_of(replace(decision, scores=scores), from_text("x"), decision_id="d", version="v", router_ms=0.1)
+    assert (found["path"], found["path_reason"]) == (path, reason)
+    assert TypeAdapter(RouteResponse).validate_json(to_json(found)) == found
+
+
+@pytest.mark.parametrize("field", ["path", "path_reason"])
+def test_auto_is_no_path_that_scores(field: str) -> None:
+    """A response that said so would not be valid."""
+    found = response_of(decision_of((0.1, 0.2, 1.0)), from_text("x"), decision_id="d", version="v", router_ms=0.1)
+    with pytest.raises(ValidationError, match=field):
+        TypeAdapter(RouteResponse).validate_python({**found, field: "auto"})
+
+
+@pytest.mark.parametrize("path", [*get_args(ScorePath), None])
+def test_a_request_names_any_path_or_none(path: ScorePath | None) -> None:
+    """Where it names none, the server's own holds."""
+    assert RouteRequest.model_validate({"prompt": "x", "path": path}).path == path
+    assert RouteRequest.model_validate({"prompt": "x"}).path is None
+
+
+@pytest.mark.parametrize("path", ["slow", "", "FAST", 1])
+def test_a_request_names_no_other_path(path: Any) -> None:
+    """Nobody is given another one than they meant."""
+    with pytest.raises(ValidationError):
+        RouteRequest.model_validate({"prompt": "x", "path": path})
+
+
+@pytest.mark.parametrize("deadline_ms", [0, -1.0, float("inf"), float("nan")])
+def test_a_deadline_is_some_time_ahead(deadline_ms: float) -> None:
+    """Whoever wants no second look asks for the fast path."""
+    with pytest.raises(ValidationError):
+        RouteRequest.model_validate({"prompt": "x", "deadline_ms": deadline_ms})
 
 
 def test_a_batch_holds_at_least_one_request() -> None:

@@ -1,7 +1,8 @@
 """Settings: defaults, then variables, then flags; what cannot be used is refused by the name under which it was given."""
 
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -9,14 +10,22 @@ from hypothesis import strategies as st
 
 from classifier.errors import ConfigError
 from classifier.router import CATALOG, MODELS
+from classifier.types import Path as ScorePath
 from serve.settings import Settings
 
-NUMBERS = {"port": (0, 65_535), "max_body": (1, 1 << 30), "max_batch": (1, 100_000)}
+NUMBERS = {"port": (0, 65_535), "max_body": (1, 1 << 30), "max_batch": (1, 100_000), "accurate_threads": (1, 256)}
 
 
 def test_nothing_given_means_the_documented_defaults() -> None:
-    """Without variables and flags a server listens on loopback and takes 4 MiB and 256 requests."""
-    assert Settings.read({}, {}) == Settings("127.0.0.1", 8080, MODELS, CATALOG, "auto", 4 * 1024 * 1024, 256)
+    """Without variables and flags a server listens on loopback, takes 4 MiB and 256 requests, and looks twice where it matters."""
+    assert Settings.read({}, {}) == Settings(
+        host="127.0.0.1", port=8080, bundle=MODELS, catalog=CATALOG, path="auto", max_body=4 * 1024 * 1024, max_batch=256
+    )
+
+
+def test_the_accurate_path_has_half_of_the_cores_by_default() -> None:
+    """And one at least; the rest are for the event loop and for others."""
+    assert Settings.read({}, {}).accurate_threads == max(1, (os.cpu_count() or 1) // 2)
 
 
 def test_every_setting_can_be_given_by_a_variable() -> None:
@@ -27,11 +36,12 @@ def test_every_setting_can_be_given_by_a_variable() -> None:
         "POINTSMAN_BUNDLE": "b",
         "POINTSMAN_CATALOG": "c.toml",
         "POINTSMAN_PATH": "fast",
+        "POINTSMAN_ACCURATE_THREADS": "3",
         "POINTSMAN_MAX_BODY": "10",
         "POINTSMAN_MAX_BATCH": "11",
     }
     found = Settings.read(environ, {})
-    assert found == Settings("0.0.0.0", 9, Path("b"), Path("c.toml"), "fast", 10, 11)  # noqa: S104 - as above
+    assert found == Settings("0.0.0.0", 9, Path("b"), Path("c.toml"), "fast", 3, 10, 11)  # noqa: S104 - as above
 
 
 def test_a_flag_wins_over_its_variable() -> None:
@@ -84,8 +94,14 @@ def test_the_ends_of_a_range_are_allowed(name: str, edge: int) -> None:
     assert getattr(Settings.read({}, {name: edge}), name) == edge
 
 
-@pytest.mark.parametrize("text", ["accurate", "", "FAST", "fast "])
+@pytest.mark.parametrize("text", get_args(ScorePath))
+def test_every_path_can_be_the_servers_own(text: ScorePath) -> None:
+    """By flag as by variable."""
+    assert Settings.read({}, {"path": text}) == Settings.read({"POINTSMAN_PATH": text}, {}) == Settings(path=text)
+
+
+@pytest.mark.parametrize("text", ["slow", "", "FAST", "fast "])
 def test_an_unknown_path_is_refused_with_the_known_ones(text: str) -> None:
     """The message names every path there is."""
-    with pytest.raises(ConfigError, match=r"--path: found .*, expected one of fast, auto"):
+    with pytest.raises(ConfigError, match=r"^--path: found .*, expected one of fast, auto, accurate$"):
         Settings.read({}, {"path": text})

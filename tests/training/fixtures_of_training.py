@@ -10,27 +10,36 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stdout
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+from tokenizers import Tokenizer, normalizers, pre_tokenizers
+from tokenizers.models import WordPiece
 
 from classifier import signals as signal_table
 from classifier.bundle import find
 from classifier.encoder import StaticEncoder
-from training import encoders, evaluate, fit, learn, staging
+from training import accurate, bert, encoders, evaluate, fit, learn, staging
 from training.calibrate import Calibration, fit_calibration, prior_weights
 from training.dataset import TIERS, Example, held_out, read, targets_of, text_key
 from training.export import head_onnx
+from training.finetune import Row as Taught
+from training.finetune import Tuned
 from training.heads import FAMILIES, PerBasis, Trees, make
 from training.risk import Risk, control
 
 Row = dict[str, Any]
+Floats = NDArray[np.float32]
 Training = Callable[..., tuple[int, str]]
 MakeBundle = Callable[..., Path]
+RandomBert = Callable[..., dict[str, Floats]]
 
 OPENINGS = {
     "small": ("What is the capital of", "Translate to German:", "Fix the typo in", "What does it mean:", "Convert to JSON:"),
@@ -221,7 +230,6 @@ def _make_bundle(encoder_folder: Path) -> MakeBundle:
             tiers=tiers,
             prior=prior,
             calibrations={"rubric": calibration},
-            targets={"fast": 0.9, "auto": 0.9},
             risk=risk,
             facts={
                 "basis": "rubric",
@@ -250,3 +258,151 @@ def _make_bundle(encoder_folder: Path) -> MakeBundle:
 def _tiny_examples(tiny_prompts: Path) -> list[Example]:
     """The labelled rows as training reads them."""
     return read([tiny_prompts])
+
+
+# the accurate path
+
+
+BERT_DIM, BERT_TOKENS = 24, 32
+
+
+@pytest.fixture(name="random_bert", scope="session")
+def _random_bert() -> RandomBert:
+    """Weights of a small BERT that has learned nothing, by their names in ``transformers``."""
+
+    def random_bert(
+        layers: int = 1, vocabulary: int = 50, dim: int = BERT_DIM, places: int = BERT_TOKENS, seed: int = 0
+    ) -> dict[str, Floats]:
+        random = np.random.default_rng(seed)
+        shapes: dict[str, tuple[int, ...]] = {
+            "embeddings.word_embeddings.weight": (vocabulary, dim),
+            "embeddings.position_embeddings.weight": (places, dim),
+            "embeddings.token_type_embeddings.weight": (2, dim),
+        }
+        norms = ["embeddings.LayerNorm"]
+        for layer in (f"encoder.layer.{index}" for index in range(layers)):
+            denses = {f"attention.self.{part}": (dim, dim) for part in ("query", "key", "value")}
+            denses |= {"attention.output.dense": (dim, dim), "intermediate.dense": (4 * dim, dim), "output.dense": (dim, 4 * dim)}
+            for name, shape in denses.items():
+                shapes |= {f"{layer}.{name}.weight": shape, f"{layer}.{name}.bias": shape[:1]}
+            norms += [f"{layer}.attention.output.LayerNorm", f"{layer}.output.LayerNorm"]
+        weights = {name: random.normal(scale=shape[-1] ** -0.5, size=shape) for name, shape in shapes.items()}
+        for norm in norms:
+            weights |= {f"{norm}.weight": random.uniform(0.5, 1.5, dim), f"{norm}.bias": random.normal(scale=0.1, size=dim)}
+        return {name: values.astype(np.float32) for name, values in weights.items()}
+
+    return random_bert
+
+
+@pytest.fixture(name="teacher_folder", scope="session")
+def _teacher_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A transformer to start from: a tokenizer that knows the words of the tiny rows, and weights whose digest alone is read."""
+    folder = tmp_path_factory.mktemp("teacher") / "tiny"
+    folder.mkdir()
+    texts = [*itertools.chain(*OPENINGS.values()), *TOPICS, *ENDINGS, "Question", "prove the theorem name colour", ". , ! ? :"]
+    words = sorted({word for text in texts for word in text.lower().replace(":", " :").split()})
+    digits = [f"{prefix}{digit}" for prefix in ("", "##") for digit in range(10)]
+    vocabulary = {word: number for number, word in enumerate(("[PAD]", "[UNK]", "[CLS]", "[SEP]", *words, *digits))}
+    tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))  # noqa: S106 - no secret
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    tokenizer.enable_padding(length=BERT_TOKENS)  # as such files often come
+    tokenizer.enable_truncation(max_length=BERT_TOKENS)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "model.safetensors").write_bytes(b"nothing that anything reads")
+    return folder
+
+
+@dataclass
+class Reader:
+    """What stands in for fine-tuning, since torch is gigabytes: the transformer stays random, and its readings are fitted by ridge
+    regression. Remembers what it was asked for.
+    """
+
+    weights: dict[str, Floats]
+    asked: list[dict[str, Any]] = field(default_factory=list)
+
+    def __call__(  # noqa: D102 - see training.finetune.finetune
+        self, source: Path, layers: int, rows: Callable[[int], Sequence[Taught]], epochs: int, seed: int, advance: Callable[[float], object]
+    ) -> Tuned:
+        taught = [list(rows(epoch)) for epoch in range(epochs)]
+        self.asked.append({"source": source, "layers": layers, "rows": taught, "seed": seed})
+        graph = bert.graph(self.weights, bert.Shape(layers, max_tokens=BERT_TOKENS), {})
+        run = onnxruntime.InferenceSession(graph.SerializeToString()).run
+        vectors = np.concatenate([run(None, {"ids": np.array(row.ids, np.int64)})[0] for row in taught[0]])
+        targets, basis = np.array([row.targets for row in taught[0]]), np.array([row.basis for row in taught[0]])
+        inputs = np.hstack([vectors, np.ones((len(vectors), 1), np.float32)])
+        readings = {}
+        for which in (0, 1):
+            found = np.zeros((inputs.shape[1], targets.shape[1]), np.float32)
+            for tier in range(targets.shape[1]):
+                known = (basis == which) & ~np.isnan(targets[:, tier])
+                x, y = inputs[known], 6 * (targets[known, tier] - 0.5)
+                found[:, tier] = np.linalg.solve(x.T @ x + 0.1 * np.eye(x.shape[1]), x.T @ y)
+            readings[which] = (found[:-1], found[-1])
+        advance(1.0)
+        return Tuned(self.weights, readings)
+
+
+LookTwice = Callable[..., tuple[int, str, Reader]]
+
+
+@pytest.fixture(name="look_twice", scope="session")
+def _look_twice(encoder_folder: Path, fillers: Path, teacher_folder: Path, random_bert: RandomBert) -> LookTwice:
+    """Run ``python -m training.accurate`` on the bundles in ``models``; (exit code, what it printed, what stood in for torch)."""
+
+    def look_twice(models: Path, prompts: Path, *arguments: str) -> tuple[int, str, Reader]:
+        printed, reader = (
+            io.StringIO(),
+            Reader(random_bert(2, vocabulary=Tokenizer.from_file(str(teacher_folder / "tokenizer.json")).get_vocab_size())),
+        )
+        common = ["--bundle", str(models), "--models", str(models), "--prompts", str(prompts), "--encoder", str(encoder_folder)]
+        common += ["--augment", str(fillers), "--teacher", str(teacher_folder), "--layers", "1", "--max-tokens", str(BERT_TOKENS)]
+        with redirect_stdout(printed), threadpool_limits(1), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(accurate, "finetune", reader)
+            patch.setattr(staging, "TUNING", ())  # packages that are not there have no version
+            patch.setitem(FAMILIES, "trees", few_trees)
+            resample_seldom(patch)
+            patch.setenv("COLUMNS", "1000")  # no line is folded
+            code = accurate.main([*common, *arguments])
+        return code, printed.getvalue(), reader
+
+    return look_twice
+
+
+@pytest.fixture(name="many_prompts", scope="session")
+def _many_prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with 1,200 labelled rows, so that of a fifth of them a target can be chosen. Some topics make a prompt a tier dearer:
+    trees see no words, and leave something for the accurate path to know.
+    """
+    rows = labelled_rows(400)
+    for row in rows:
+        if any(topic in row["prompt"] for topic in ("France", "library", "gateway", "search")):
+            row["tier"] = {"small": "medium"}.get(row["tier"], "large")
+    return write_rows(tmp_path_factory.mktemp("many") / "prompts" / "made.jsonl", rows).parent
+
+
+AccurateRun = tuple[int, Path, str, Reader]
+
+
+@pytest.fixture(name="base_models", scope="session")
+def _base_models(train: Training, many_prompts: Path, tiny_outcomes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A models folder whose bundle has the fast path alone. Read-only."""
+    models = tmp_path_factory.mktemp("base") / "models"
+    train(models, many_prompts, "--outcomes", str(tiny_outcomes), "--promote", heads="trees")
+    return models
+
+
+@pytest.fixture(name="accurate_run", scope="session")
+def _accurate_run(
+    look_twice: LookTwice, base_models: Path, many_prompts: Path, tiny_outcomes: Path, tmp_path_factory: pytest.TempPathFactory
+) -> AccurateRun:
+    """(exit code, models folder, what was printed, what stood in for torch) of giving that bundle the accurate path. Read-only."""
+    models = Path(shutil.copytree(base_models, tmp_path_factory.mktemp("accurate") / "models"))
+    code, printed, reader = look_twice(models, many_prompts, "--outcomes", str(tiny_outcomes), "--epochs", "2", "--promote")
+    return code, models, printed, reader
+
+
+@pytest.fixture(name="accurate_bundle", scope="session")
+def _accurate_bundle(accurate_run: AccurateRun) -> Path:
+    """The bundle with both paths. Read-only."""
+    return find(accurate_run[1])

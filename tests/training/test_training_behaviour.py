@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from classifier import Router, from_text
 from classifier.policy import cheapest
 from classifier.router import CHECKOUT
+from classifier.types import Path as ScorePath
 from classifier.types import Scores
 from training.behaviour import PER_KIND, Case, bases, cases, passes, run
 from training.changes import Fillers, changes
@@ -386,27 +387,29 @@ def test_a_file_that_is_missing_is_named(suite: Suite, name: str) -> None:
 # running
 
 
-@pytest.fixture(name="tiny_router", scope="module")
-def _tiny_router(trained_bundle: Path) -> Router:
-    """The tiny bundle as it serves."""
-    return Router.load(trained_bundle)
+@pytest.fixture(name="router_of", scope="module")
+def _router_of(trained_bundle: Path, accurate_bundle: Path) -> dict[int, Router]:
+    """By the number of its paths, a bundle as it serves."""
+    return {1: Router.load(trained_bundle), 2: Router.load(accurate_bundle)}
 
 
-def test_results_are_by_suite_and_kind_in_the_order_of_the_cases(tiny_router: Router) -> None:
-    """Each what it is alone, at the target of the path."""
+@pytest.mark.parametrize(("paths", "path"), [(1, "auto"), (2, "fast"), (2, "auto"), (2, "accurate")])
+def test_results_are_by_suite_and_kind_in_the_order_of_the_cases(router_of: dict[int, Router], paths: int, path: ScorePath) -> None:
+    """Each what it is alone, by the scores and at the target of the path."""
+    router = router_of[paths]
     texts = ["What is the capital of France?", "Plan the whole architecture of billing", "Write unit tests for checkout"]
     found = [Case(suite, "swapped", new, old) for suite in COMPARED for old in texts for new in texts]
     found += [Case("mft", "tiers", text, tier=tier) for text in texts for tier in TIERS]
-    target = tiny_router.policy.targets["auto"]
-    alone = {text: tiny_router.score([from_text(text)])[0] for text in texts}
+    target = router.policy.target(path)
+    alone = {text: router.score([from_text(text)], path)[0] for text in texts}
     expected: dict[str, dict[str, list[bool]]] = {}
     for case in found:
         base = None if case.base is None else alone[case.base]
         expected.setdefault(case.suite, {}).setdefault(case.kind, []).append(passes(case, base, alone[case.changed], target))
-    assert run(tiny_router, found, "auto") == expected
+    assert run(router, found, path) == expected
     assert expected["mft"]["tiers"].count(True) == len(texts)
 
 
-def test_no_cases_have_no_results(tiny_router: Router) -> None:
+def test_no_cases_have_no_results(router_of: dict[int, Router]) -> None:
     """There is nothing to score then."""
-    assert run(tiny_router, [], "fast") == {}
+    assert run(router_of[1], [], "fast") == {}

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classifier import from_messages, from_text
-from training.dataset import COLLECTIONS, Example, fold_of, held_out, join, read, targets_of, text_key
+from training.dataset import COLLECTIONS, Example, fold_of, held_out, join, read, read_all, targets_of, text_key
 from training.files import DataError, base_texts, digest, rows_of
 
 Row = dict[str, Any]
@@ -604,6 +604,34 @@ def test_labels_and_texts_must_be_there(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError) as raised:
         join(labels, texts)
     assert (raised.value.file, raised.value.found) == (tmp_path / name, "FileNotFoundError")
+
+
+def test_paths_and_joined_labels_are_read_together(tmp_path: Path) -> None:
+    """First the rows, then those of each pair of files, in order."""
+    rows = write(tmp_path / "rows" / "rows.jsonl", [row("a"), row("b")]).parent
+    texts = write(tmp_path / "texts.jsonl", [{"id": name, "prompt": f"Text {name}"} for name in "xyz"])
+    pairs = [(write(tmp_path / f"{name}.jsonl", [{"id": name, "tier": "large"}]), texts) for name in "yx"]
+    found = read_all([rows], pairs)
+    assert found == read([rows]) + join(*pairs[0]) + join(*pairs[1])
+    assert [example.id for example in found] == ["a", "b", "y", "x"]
+
+
+def test_joined_labels_may_be_all_there_is(tmp_path: Path) -> None:
+    """Without paths; of other tiers as well."""
+    texts = write(tmp_path / "texts.jsonl", [{"id": "x", "prompt": "Text"}])
+    labels = write(tmp_path / "labels.jsonl", [{"id": "x", "tier": "dear"}])
+    assert read_all([], [(labels, texts)], ("cheap", "dear")) == join(labels, texts, ("cheap", "dear"))
+    assert read_all([], []) == []
+
+
+def test_what_read_and_join_refuse_is_refused(tmp_path: Path) -> None:
+    """With its place."""
+    texts = write(tmp_path / "texts.jsonl", [{"id": "x", "prompt": "Text"}])
+    labels = write(tmp_path / "labels.jsonl", [{"id": "nobody", "tier": "small"}])
+    with pytest.raises(DataError, match="found 'nobody'"):
+        read_all([], [(labels, texts)])
+    with pytest.raises(DataError, match="found 'huge'"):
+        read_all([write(tmp_path / "rows.jsonl", [row(tier="huge")])], [])
 
 
 # the texts that behaviour is tried on

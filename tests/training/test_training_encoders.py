@@ -4,6 +4,7 @@ What needs the extra ``encoder`` is skipped without it; the graph itself and the
 """
 
 import contextlib
+import hashlib
 import io
 import json
 import subprocess
@@ -25,7 +26,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from classifier.encoder import StaticEncoder
 from classifier.errors import BundleError
 from training import encoders
-from training.encoders import StaticTable, distill, read, rounded, static_onnx, write
+from training.encoders import StaticTable, distill, folder_of, read, rounded, static_onnx, weights_sha256, write
 
 Vectors = NDArray[np.float32]
 
@@ -164,6 +165,50 @@ def test_where_it_comes_from_travels_in_the_graph(encoder: StaticEncoder) -> Non
     """Manifests and model cards quote it."""
     assert encoder.provenance == {"teacher": "handmade", "dim": "7"}
     assert encoder.dim == 7
+
+
+# where a teacher's weights lie
+
+
+def test_a_teacher_may_be_a_folder(tmp_path: Path) -> None:
+    """It is where its weights are; another name is left to the library."""
+    assert folder_of(str(tmp_path)) == tmp_path
+    assert folder_of(str(tmp_path / "none")) is None
+    assert folder_of("someone/some-model") is None
+
+
+def test_a_packaged_teacher_lies_in_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever that is installed; here one that consists of its metadata."""
+    (tmp_path / "gt_none-1.0.dist-info").mkdir()
+    (tmp_path / "gt_none-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: gt-none\nVersion: 1.0\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(encoders, "PACKAGED", {"gt-none": "gt_none"})
+    assert folder_of("gt-none") == tmp_path / "gt_none" / "model"
+
+
+def test_a_packaged_teacher_that_is_not_installed_is_a_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which commands tell apart from bad input."""
+    monkeypatch.setattr(encoders, "PACKAGED", {"gt-none": "gt_none"})
+    with pytest.raises(ImportError, match="gt-none"):
+        folder_of("gt-none")
+
+
+def test_weights_are_known_by_their_digest(tmp_path: Path) -> None:
+    """Of all their files, in the order of their names, at any depth; nothing else of the folder counts."""
+    (tmp_path / "deep").mkdir()
+    for name, content in (("b.safetensors", b"two"), ("deep/a.safetensors", b"three"), ("a.safetensors", b"one"), ("config.json", b"{}")):
+        (tmp_path / name).write_bytes(content)
+    assert weights_sha256(tmp_path) == hashlib.sha256(b"onetwothree").hexdigest()
+    (tmp_path / "config.json").write_bytes(b"[]")
+    assert weights_sha256(tmp_path) == hashlib.sha256(b"onetwothree").hexdigest()
+
+
+def test_older_weights_are_known_where_there_are_no_newer(tmp_path: Path) -> None:
+    """A folder often holds the same weights twice."""
+    (tmp_path / "pytorch_model.bin").write_bytes(b"old")
+    assert weights_sha256(tmp_path) == hashlib.sha256(b"old").hexdigest()
+    (tmp_path / "model.safetensors").write_bytes(b"new")
+    assert weights_sha256(tmp_path) == hashlib.sha256(b"new").hexdigest()
 
 
 # without the extra

@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from classifier import Router, from_text
+from classifier.bundle import LAYOUT
 from classifier.errors import BundleError
+from classifier.head import OnnxHead
+from classifier.types import Path as ScorePath
 from training.behaviour import Case
 from training.dataset import COLLECTIONS, Example, join, read
 from training.evaluate import (
@@ -22,9 +25,11 @@ from training.evaluate import (
     behaviour_cases,
     behaviour_figures,
     evaluate,
+    gains,
     labelled_figures,
     main,
     outcome_figures,
+    outcome_scores,
     score,
 )
 from training.files import DataError
@@ -59,12 +64,17 @@ def measured(name: str, targets: tuple[float, ...], text: str, source: str = "ma
     return Example(name, name, source, from_text(text), targets, None, "test")
 
 
-def scored(examples: list[Example], chosen: Sequence[int], sufficiency: Matrix | None = None) -> Scored:
-    """What a router says that chose these tiers; without ``sufficiency`` it is nearly sure of them."""
+def scored(
+    examples: list[Example], chosen: Sequence[int], sufficiency: Matrix | None = None, twice: Sequence[bool] | None = None
+) -> Scored:
+    """What a router says that chose these tiers; without ``sufficiency`` it is nearly sure of them, without ``twice`` it never looked
+    at a prompt twice.
+    """
     if sufficiency is None:
         sufficiency = np.array([[0.02, 0.04, 1.0], [0.03, 0.95, 1.0], [0.92, 0.97, 1.0]])[::-1][list(chosen)]
     probabilities = np.diff(np.hstack([np.zeros((len(sufficiency), 1)), sufficiency[:, :2], np.ones((len(sufficiency), 1))]), axis=1)
-    return Scored(examples, sufficiency=sufficiency, probabilities=probabilities, chosen=np.array(chosen))
+    looked = np.zeros(len(examples), dtype=bool) if twice is None else np.array(twice)
+    return Scored(examples, sufficiency=sufficiency, probabilities=probabilities, chosen=np.array(chosen), accurate=looked)
 
 
 @pytest.fixture(name="six", scope="module")
@@ -236,6 +246,45 @@ def test_without_training_rows_of_every_tier_there_is_no_bag_of_words(six: list[
     assert found["balanced"].keys() == baselines_of(six, [])["balanced"].keys()
 
 
+# what the accurate path brought, by hand
+
+
+@pytest.fixture(name="gained", scope="module")
+def _gained(six: list[Example], few_resamples: None) -> dict[str, Any]:
+    """The accurate path knows; the fast one is as in ``figures``. A small row and both large ones were looked at twice."""
+    knows = scored(six, [0, 0, 1, 1, 2, 2], twice=[True, False, False, False, True, True])
+    return gains(knows, scored(six, [0, 2, 1, 0, 2, 1]), PRIOR)
+
+
+def test_gains_are_differences_by_hand(gained: dict[str, Any], figures: dict[str, Any]) -> None:
+    """Ranking at each boundary, and exact decisions, which were half of them at the balanced prior."""
+    value = {name: figure["value"] for name, figure in gained.items()}
+    for tier in range(2):
+        assert value[f"auc_up_to_{tier}"] == pytest.approx(1 - figures["auc"][f"up_to_{tier}"]["value"])
+    assert value["exact"] == pytest.approx(1 / 2)
+
+
+def test_the_gain_in_log_loss_is_below_0_where_there_is_one(gained: dict[str, Any], six: list[Example], figures: dict[str, Any]) -> None:
+    """At the stated prior, the mean over the boundaries."""
+    knows = labelled_figures(scored(six, [0, 0, 1, 1, 2, 2]), PRIOR)["calibration"]
+    fast = figures["calibration"]
+    expected = np.mean([knows[f"up_to_{tier}"]["log_loss"] - fast[f"up_to_{tier}"]["log_loss"] for tier in range(2)])
+    assert gained["log_loss"]["value"] == pytest.approx(expected)
+    assert expected < 0
+
+
+def test_how_often_it_was_asked_is_a_share_of_traffic(gained: dict[str, Any]) -> None:
+    """A small row stands for .3 of it, two large ones for .05 each."""
+    assert gained["asked"]["value"] == pytest.approx(0.3 + 0.05 + 0.05)
+
+
+def test_a_path_that_says_the_same_gains_nothing(six: list[Example]) -> None:
+    """Exactly, since both are drawn together: the intervals hold nothing but 0."""
+    same = scored(six, [0, 2, 1, 0, 2, 1])
+    gained = gains(same, same, PRIOR)
+    assert all(figure == {"value": 0, "low": 0, "high": 0} for figure in gained.values())
+
+
 # outcomes
 
 
@@ -389,6 +438,102 @@ def test_outcomes_cannot_be_judged_by_a_bundle_that_never_saw_any(
         evaluate(Router.load(bundle), bundle, read([tiny_outcomes]))
 
 
+# a bundle with two paths
+
+
+@pytest.fixture(name="two_paths", scope="module")
+def _two_paths(accurate_bundle: Path) -> Router:
+    """It as it serves."""
+    return Router.load(accurate_bundle)
+
+
+PATHS: tuple[ScorePath, ...] = ("fast", "auto", "accurate")
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_score_on_a_path_is_what_the_server_would_decide_on_it(two_paths: Router, tiny_examples: list[Example], path: ScorePath) -> None:
+    """At the target of that path, whoever scored the row in the end."""
+    found = score(two_paths, tiny_examples[::4], path)
+    decisions = two_paths.route([example.prompt for example in tiny_examples[::4]], path=path)
+    assert [TIERS[tier] for tier in found.chosen] == [decision.tier for decision in decisions]
+    np.testing.assert_array_equal(found.sufficiency, [decision.scores.sufficiency for decision in decisions])
+    assert found.accurate.tolist() == [decision.scores.path == "accurate" for decision in decisions]
+
+
+def test_only_auto_looks_twice_at_some(two_paths: Router, tiny_examples: list[Example]) -> None:
+    """The fast path at none, the accurate one at all."""
+    shares = [score(two_paths, tiny_examples[::4], path).accurate.mean() for path in PATHS]
+    assert shares[0] == 0 < shares[1] < 1 == shares[2]
+
+
+def test_a_bundle_with_one_path_looks_at_nothing_twice(tiny_router: Router, tiny_examples: list[Example]) -> None:
+    """Whatever is asked for."""
+    assert not any(score(tiny_router, tiny_examples[::20], path).accurate.any() for path in PATHS)
+
+
+def test_evaluation_says_what_the_accurate_path_brought(
+    two_paths: Router, accurate_bundle: Path, tiny_router: Router, trained_bundle: Path, tiny_examples: list[Example]
+) -> None:
+    """Where there is one and it was asked; the table has a line for it."""
+    rows = tiny_examples[::8]
+    results = {path: evaluate(two_paths, accurate_bundle, rows, path) for path in PATHS}
+    assert [result["path"] for result in results.values()] == list(PATHS)
+    assert "against_fast" not in results["fast"]["labelled"]
+    assert "against_fast" not in evaluate(tiny_router, trained_bundle, rows)["labelled"]
+    asked = {path: results[path]["labelled"]["against_fast"]["asked"]["value"] for path in PATHS[1:]}
+    assert 0 < asked["auto"] < asked["accurate"] == 1
+    exact = {path: results[path]["labelled"]["balanced"]["policy"]["exact"]["value"] for path in PATHS}
+    assert results["auto"]["labelled"]["against_fast"]["exact"]["value"] == pytest.approx(exact["auto"] - exact["fast"])
+    assert f"accurate path asked for {asked['auto']:.3f} [" in table(results["auto"])
+    assert "accurate path" not in table(results["fast"])
+
+
+def test_a_table_may_hold_the_fast_paths_figures_as_well(two_paths: Router, accurate_bundle: Path, tiny_examples: list[Example]) -> None:
+    """Below the others, under the same name of the bundle."""
+    auto, fast = (evaluate(two_paths, accurate_bundle, tiny_examples[::8], path) for path in ("auto", "fast"))
+    assert table({**auto, "fast": fast}) == f"{table(auto)}\n\n{table(fast)}"
+    renamed = table({**auto, "fast": fast, "bundle": "later"})
+    assert renamed.count("bundle later, path ") == 2
+
+
+def test_outcomes_are_scored_by_the_path_that_is_asked_for(two_paths: Router, accurate_bundle: Path, tiny_outcomes: Path) -> None:
+    """The fast path by its own graph; the accurate one by the stack of that graph's logits and the transformer's vector. To ``auto``
+    all are close: it decides by the rubric, and these are not decided.
+    """
+    outcomes = read([tiny_outcomes])[:12]
+    prompts = [example.prompt for example in outcomes]
+    found = {path: outcome_scores(two_paths, accurate_bundle, outcomes, path) for path in PATHS}
+    fast = OnnxHead(accurate_bundle / LAYOUT.outcomes).run(*two_paths.features(prompts))
+    assert two_paths.accurate is not None
+    vectors = two_paths.accurate.encoder.encode([prompt.text for prompt in prompts])
+    accurate = OnnxHead(accurate_bundle / LAYOUT.accurate_outcomes).run(fast[0], vectors)
+    for path, expected in (("fast", fast), ("auto", accurate), ("accurate", accurate)):
+        np.testing.assert_array_equal(found[path][0], expected[0])
+        np.testing.assert_array_equal(found[path][1], expected[1])
+        assert found[path][0].dtype == np.float64
+    assert np.abs(found["fast"][0] - found["accurate"][0]).max() > 0.01
+
+
+def test_a_bundle_with_one_path_scores_outcomes_by_it(tiny_router: Router, trained_bundle: Path, tiny_outcomes: Path) -> None:
+    """Whatever is asked for."""
+    outcomes = read([tiny_outcomes])[:12]
+    found = [outcome_scores(tiny_router, trained_bundle, outcomes, path) for path in PATHS]
+    for logits, sufficiency in found[1:]:
+        np.testing.assert_array_equal(logits, found[0][0])
+        np.testing.assert_array_equal(sufficiency, found[0][1])
+
+
+def test_outcomes_cannot_be_judged_by_an_accurate_path_that_never_saw_any(accurate_bundle: Path, tiny_outcomes: Path) -> None:
+    """Its graph for them is named; the fast path judges them still."""
+    router = Router.load(accurate_bundle)
+    files = {name: digest for name, digest in router.manifest.files.items() if name != LAYOUT.accurate_outcomes}
+    router.manifest = replace(router.manifest, files=files)
+    outcomes = read([tiny_outcomes])[:3]
+    with pytest.raises(BundleError, match=r"accurate/outcomes\.onnx: found no entry in the manifest, expected a bundle that was trained"):
+        outcome_scores(router, accurate_bundle, outcomes, "accurate")
+    assert len(outcome_scores(router, accurate_bundle, outcomes, "fast")[0]) == 3
+
+
 # the command
 
 
@@ -432,6 +577,16 @@ def test_the_bag_of_words_learns_from_the_training_rows_of_the_data(
         figures = figures_of(tmp_path, "--bundle", str(trained_bundle), "--data", str(tiny_prompts), "--split", split)
         assert ("bag_of_words" in figures["labelled"]["baselines"]["balanced"]) is learned
         assert ("bag_of_words" in capsys.readouterr().out) is learned
+
+
+def test_the_command_evaluates_the_path_that_is_asked_for(
+    accurate_bundle: Path, tiny_prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``auto`` by default, as in serving; the table says which."""
+    for arguments, path in (((), "auto"), (("--path", "fast"), "fast"), (("--path", "accurate"), "accurate")):
+        figures = figures_of(tmp_path, "--bundle", str(accurate_bundle), "--data", str(tiny_prompts), *arguments)
+        assert figures["path"] == path
+        assert capsys.readouterr().out.startswith(f"bundle {accurate_bundle.name}, path {path}\n")
 
 
 def test_the_table_shows_baselines_and_calibration(trained_bundle: Path) -> None:

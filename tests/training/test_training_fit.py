@@ -18,6 +18,7 @@ from classifier.bundle import CURRENT, LAYOUT, find
 from classifier.encoder import StaticEncoder
 from classifier.head import OnnxHead
 from classifier.router import CHECKOUT, MODELS
+from classifier.types import Path as ScorePath
 from training import encoders, fit, learn, staging
 from training.augment import copies
 from training.calibrate import fit_calibration, prior_weights
@@ -189,13 +190,60 @@ def test_without_outcomes_there_is_no_graph_for_them(worse_run: FirstRun) -> Non
 
 
 def test_policy_and_manifest_agree_on_the_risk(trained_bundle: Path, manifest: dict[str, Any], first_run: FirstRun) -> None:
-    """One target a path, chosen by risk control, and whether its bound holds."""
+    """One target for the one path, chosen by risk control, and whether its bound holds."""
     policy = read_json(trained_bundle / LAYOUT.policy)
-    assert policy["targets"] == {"fast": policy["risk"]["target"], "auto": policy["risk"]["target"]}
-    assert policy["risk"]["qualified"] is manifest["risk_bound_held"] is True
-    assert policy["risk"]["under_bound"] <= 0.08
-    assert policy["risk"]["under_top_bound"] <= 0.25
-    assert f"target {policy['risk']['target']}: under-routing" in first_run[2]
+    risk = policy["risk"]["fast"]
+    assert policy["targets"] == {"fast": risk["target"]}
+    assert policy["risk"].keys() == {"fast"}
+    assert risk["qualified"] is manifest["risk_bound_held"] is True
+    assert risk["under_bound"] <= 0.08
+    assert risk["under_top_bound"] <= 0.25
+    assert f"target {risk['target']}: under-routing" in first_run[2]
+
+
+def test_a_fitted_bundle_has_one_path(trained_bundle: Path, manifest: dict[str, Any]) -> None:
+    """Another command gives it the second; until then every request is answered by the first."""
+    assert manifest["paths"] == ["fast"]
+    assert not (trained_bundle / LAYOUT.accurate).exists()
+    paths: tuple[ScorePath, ...] = ("fast", "auto", "accurate")
+    answers = [Router.load(trained_bundle).route([from_text(text) for text in PROMPTS], path=path) for path in paths]
+    assert answers[0] == answers[1] == answers[2]
+
+
+# what kind of task a prompt is
+
+
+def test_tasks_that_rows_name_are_told_apart(trained_bundle: Path, manifest: dict[str, Any]) -> None:
+    """Here each tier is a task: the graph among the files, its names and held-out figures in the manifest, the answer in the scores."""
+    assert manifest["task"]["names"] == ["large", "medium", "small"]
+    assert manifest["task"]["accuracy"] > 0.9
+    assert manifest["task"]["mean_probability"] == pytest.approx(manifest["task"]["accuracy"], abs=0.1)
+    assert LAYOUT.task in manifest["files"]
+    found = Router.load(trained_bundle).score([from_text(text) for text in PROMPTS[:3]])
+    assert [scores.task for scores in found] == ["small", "medium", "large"]
+    assert all(scores.task_probability is not None and 1 / 3 < scores.task_probability <= 1 for scores in found)
+
+
+def test_tasks_are_learned_from_training_rows(manifest: dict[str, Any], tiny_examples: list[Example]) -> None:
+    """Test rows name theirs as well, and outcomes name none."""
+    assert manifest["task"]["n"] == sum(example.split == "train" for example in tiny_examples)
+
+
+def test_rows_without_tasks_make_a_bundle_that_cannot_tell(train: Training, tiny_prompts: Path, tmp_path: Path) -> None:
+    """No graph, nothing in the manifest, and no task in any answer."""
+    rows = [json.loads(line) for line in (tiny_prompts / "made.jsonl").read_text(encoding="utf-8").splitlines()]
+    for row in rows:
+        del row["task"]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    code, _ = train(tmp_path / "models", tmp_path / "rows.jsonl")
+    assert code == 0
+    bundle = find(tmp_path / "models")
+    assert read_json(bundle / LAYOUT.manifest)["task"] is None
+    assert not (bundle / LAYOUT.task).exists()
+    assert Router.load(bundle).score([from_text("Fix the typo")])[0].task is None
+
+
+# what is written
 
 
 def test_metrics_are_of_the_test_rows(trained_bundle: Path, manifest: dict[str, Any]) -> None:
@@ -282,6 +330,7 @@ def test_the_same_seed_gives_the_same_bundle(first_run: FirstRun, second_run: Fi
     for name in (
         LAYOUT.head,
         LAYOUT.outcomes,
+        LAYOUT.task,
         LAYOUT.calibration,
         LAYOUT.policy,
         LAYOUT.encoder,
@@ -378,7 +427,7 @@ def test_labels_by_id_are_learned_from(joined_run: FirstRun, tiny_examples: list
     assert joined_run[0] == 0
     assert read_json(bundle / LAYOUT.manifest)["rows"] == {"train": train, "test": len(examples) - train}
     assert read_json(bundle / LAYOUT.metrics)["labelled"]["n"] == len(examples) - train == 300 - train
-    assert sum(read_json(bundle / LAYOUT.policy)["risk"]["n"]) == train
+    assert sum(read_json(bundle / LAYOUT.policy)["risk"]["fast"]["n"]) == train
 
 
 def test_the_manifest_names_labels_and_texts(joined_run: FirstRun, tiny_prompts: Path, readers: tuple[Path, Path], fillers: Path) -> None:
@@ -460,7 +509,7 @@ def test_copies_are_counted_nowhere(dressed_run: FirstRun, tiny_examples: list[E
     split = [example.split for example in tiny_examples]
     assert read_json(bundle / LAYOUT.manifest)["rows"] == {"train": split.count("train"), "test": split.count("test")}
     labels = [example.label for example in tiny_examples if example.split == "train"]
-    assert read_json(bundle / LAYOUT.policy)["risk"]["n"] == [labels.count(tier) for tier in range(3)]
+    assert read_json(bundle / LAYOUT.policy)["risk"]["fast"]["n"] == [labels.count(tier) for tier in range(3)]
     assert read_json(bundle / LAYOUT.metrics)["labelled"]["n"] == split.count("test")
 
 
@@ -549,6 +598,19 @@ def test_the_top_tier_is_learned_from_outcomes_alone(tiny_examples: list[Example
     assert np.isnan(targets[0, -1])
     np.testing.assert_array_equal(targets[0, :-1], targets_of(tiny_examples[:1])[0, :-1])
     np.testing.assert_array_equal(targets[1:], targets_of(outcomes))
+
+
+def test_outcomes_weigh_by_source(tiny_examples: list[Example], tiny_outcomes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in learning, but among themselves: beyond a cap a source's rows share what it weighs, and labelled rows are passed over."""
+    monkeypatch.setattr(learn, "SOURCE_CAP", 10)
+    outcomes = read([tiny_outcomes])
+    quiz, exam = ([example for example in outcomes if example.source == source] for source in ("quiz", "exam"))
+    rows = [*tiny_examples[:5], *quiz[:10], *exam[:40]]
+    weights = learn.by_source(rows)
+    assert len(weights) == 50
+    assert weights[:10].sum() == pytest.approx(weights[10:].sum())
+    assert len(set(weights[:10].tolist())) == 1
+    np.testing.assert_allclose(weights / weights.sum(), learn.learning_weights(rows)[5:] / learn.learning_weights(rows)[5:].sum())
 
 
 def test_features_are_those_of_serving(trained_bundle: Path, tiny_examples: list[Example]) -> None:

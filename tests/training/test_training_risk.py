@@ -143,6 +143,31 @@ def test_a_router_that_knows_gets_the_lowest_target() -> None:
     assert (risk.target, risk.under, risk.missing) == (GRID[-1], 0, (0, 0, 0))
 
 
+def test_sufficiency_may_depend_on_the_target() -> None:
+    """As it does where a second look is taken near the target: each target is judged by what would be said at it."""
+    sufficiency, labels = graded(1_200)
+    assert control(lambda _: sufficiency, labels.tolist(), PRIOR) == control(sufficiency, labels.tolist(), PRIOR)
+    risk = control(lambda target: sure([0] * 1_200) if target < 0.8 else sufficiency, labels.tolist(), PRIOR)
+    fixed = control(sufficiency, labels.tolist(), PRIOR)
+    assert risk.target == max(fixed.target, 0.8)
+    assert risk == assess(sufficiency, labels, PRIOR, risk.target)
+
+
+def test_no_target_below_the_first_failure_is_looked_at() -> None:
+    """From the safest down, each once: what a lower one would say cannot matter any more."""
+    sufficiency, labels = graded(1_200)
+    asked: list[float] = []
+
+    def said(target: float) -> Matrix:
+        asked.append(target)
+        return sufficiency if target >= 0.9 else sure([0] * len(labels))
+
+    risk = control(said, labels.tolist(), PRIOR)
+    assert risk.target == 0.9
+    assert asked == GRID[: len(asked)].tolist()
+    assert asked[-2:] == [0.9, 0.895]
+
+
 def test_more_caution_gives_a_target_at_least_as_safe() -> None:
     """A tenth of the probability of error costs something."""
     sufficiency, labels = graded(1_200)

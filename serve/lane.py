@@ -1,0 +1,62 @@
+"""The accurate path's threads: bounded, and closed to whoever would not be answered in time.
+
+Nothing waits here for longer than its own deadline allows: a request that would keeps the fast path's answer, and says why.
+"""
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from classifier import Prompt, Router, Scores, from_text
+from classifier.types import PathReason
+
+_SHORT, _LONG = 40, 900  # characters of the probes by which a machine's pace is measured
+_WORDS = "the points at the junction were set for the wrong track because "
+_LEARNED = 0.1  # of the newest run, in the running mean of how much slower than the probes runs are
+_FORGOTTEN = 0.98  # of the slowness, with each refusal: a lane that refuses everyone would never learn that the crowd has gone
+
+
+class Lane:
+    """Runs ``router.score_accurate`` on ``threads`` threads. To be used from one event loop."""
+
+    def __init__(self, router: Router, threads: int) -> None:
+        self.router, self.threads = router, threads
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="accurate")
+        self._slowness = 1.0  # of runs against the probes
+        self._promised = 0.0  # milliseconds of work that was let in and is not done
+        short, long = self._probe(_SHORT), self._probe(_LONG)
+        self._by_char = max(0.0, long - short) / (_LONG - _SHORT)
+        self._fixed = max(0.0, short - self._by_char * _SHORT)
+
+    def estimate_ms(self, prompt: Prompt) -> float:
+        """How long the accurate path would take now, with a thread to itself."""
+        return (self._fixed + self._by_char * min(len(prompt.text), _LONG)) * self._slowness
+
+    async def score(self, prompt: Prompt, scores: Scores, left_ms: float) -> Scores:
+        """What the accurate path says, if it can within ``left_ms``, else the fast path's ``scores`` and why."""
+        own = self.estimate_ms(prompt)
+        refusal: PathReason | None = "deadline" if own > left_ms else "load" if own + self._promised / self.threads > left_ms else None
+        if refusal is not None:
+            self._slowness = max(1.0, self._slowness * _FORGOTTEN)
+            return replace(scores, path_reason=refusal, target_path="fast")
+        self._promised += own
+        try:
+            found, spent = await asyncio.get_running_loop().run_in_executor(self._pool, self._timed, prompt, scores)
+        finally:
+            self._promised -= own
+        expected = own / self._slowness
+        if expected > 0:
+            self._slowness += _LEARNED * (spent / expected - self._slowness)
+        return found
+
+    def _timed(self, prompt: Prompt, scores: Scores) -> tuple[Scores, float]:
+        start = time.perf_counter()
+        found = self.router.score_accurate(prompt, scores)
+        return found, (time.perf_counter() - start) * 1e3
+
+    def _probe(self, chars: int) -> float:
+        """Milliseconds of the accurate path on a text of about ``chars`` characters: the best of five runs."""
+        prompt = from_text((_WORDS * (chars // len(_WORDS) + 1))[:chars])
+        (fast,) = self.router.score_fast([prompt])
+        return min(self._timed(prompt, fast)[1] for _ in range(5))
