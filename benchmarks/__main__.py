@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from benchmarks.auto import auto
 from benchmarks.batch import batch
 from benchmarks.bench import PATH, Bench
 from benchmarks.inprocess import beside_peers, decision
@@ -25,6 +26,7 @@ from classifier.router import MODELS
 
 SECTIONS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "decision": decision,
+    "auto": auto,
     "peers": beside_peers,  # behind decision: what it imports would weigh on the other figures
     "http": http,
     "throughput": throughput,
@@ -78,7 +80,7 @@ def _about(bundle: Path, *, quick: bool) -> dict[str, Any]:
     """What the figures depend on besides the code."""
     return {
         "bundle": bundle.name,
-        "path": PATH,
+        "path": f"{PATH} (save in section auto)",
         "run": "quick" if quick else "full",
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),

@@ -58,7 +58,7 @@ def _label(bench: Bench, source: Path, lines: int) -> Labelling:
     with tempfile.TemporaryFile() as log:
         start = time.perf_counter()
         process = subprocess.Popen(
-            command("serve.label", source, "-o", target, *bench.serving), cwd=CHECKOUT, env=environment(), stdout=log, stderr=log
+            command("serve.label", source, "-o", target, *bench.serving()), cwd=CHECKOUT, env=environment(), stdout=log, stderr=log
         )
         try:
             while process.poll() is None:

@@ -9,8 +9,9 @@ from typing import Any, Final
 
 from benchmarks import corpus
 from benchmarks.server import CHECKOUT, BrokenError, Server, command, environment, running
+from classifier.types import Path as ScorePath
 
-PATH: Final = "fast"  # the path that the budgets are of; a bundle may have another one
+PATH: Final = "fast"  # the path that is measured by every section that does not say otherwise
 
 
 class Bench:
@@ -25,28 +26,28 @@ class Bench:
         """``full``, or a tenth of it in a quick run."""
         return full // 10 if self.quick else full
 
-    @property
-    def serving(self) -> tuple[str, ...]:
+    def serving(self, path: ScorePath = PATH) -> tuple[str, ...]:
         """The flags of a server or of the batch labeller that is measured."""
-        return ("--bundle", str(self.bundle), "--path", PATH)
+        return ("--bundle", str(self.bundle), "--path", path)
 
     @cached_property
     def ours(self) -> Server:
         """The server that is measured."""
-        return self._stack.enter_context(running("serve", *self.serving))
+        return self._stack.enter_context(running("serve", *self.serving()))
 
     @cached_property
     def echo(self) -> Server:
         """What it is compared with."""
         return self._stack.enter_context(running("benchmarks.echo"))
 
-    def load(self, server: Server, prompts: Path, clients: int, requests: int) -> dict[str, float]:
+    def load(self, server: Server, prompts: Path, clients: int, requests: int, rate: int | None = None) -> dict[str, float]:
         """The figures of ``benchmarks.load`` in a process of its own; no request of a run is like another.
 
         Raises:
             BrokenError: the server failed.
         """
         options = {"--port": server.port, "--clients": clients, "--requests": requests, "--first": self._sent, "--seconds": 60}
+        options |= {} if rate is None else {"--rate": rate}
         words = [str(word) for option in options.items() for word in option]
         self._sent += requests
         load = command("benchmarks.load", prompts, *words)

@@ -3,23 +3,32 @@
 One thread and one selector over keep-alive connections, each with one request in flight. All but the number at a prompt's
 end is rendered before the clock starts; the number makes every request differ, so that no cache answers. Talks to
 127.0.0.1 alone, and no longer or more often than it is told.
+
+Without a rate, a connection sends its next request as soon as it has an answer. With one, requests fall due at random as
+those of independent clients do, and wait for a free connection: their time counts from when they were due, so that neither
+a slow server nor a slow generator makes the figures look better.
 """
 
 import argparse
 import json
+import math
+import random
 import re
 import selectors
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate, repeat
 from pathlib import Path
 
 from benchmarks.timing import percentile
 
 HOST = "127.0.0.1"
 _STALLED = 20.0  # seconds without any answer
+_AT_ONCE = -math.inf  # when a request is due that is to be sent as soon as a connection is free
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 
 
@@ -35,9 +44,9 @@ class Client:
     started: float = 0.0
     buffer: bytearray = field(default_factory=bytearray)
 
-    def send(self, request: bytes) -> None:
-        """Start the clock and send."""
-        self.started = time.perf_counter()
+    def send(self, request: bytes, due: float) -> None:
+        """Start the clock, or have started it when the request was due, and send."""
+        self.started = time.perf_counter() if due == _AT_ONCE else due
         self.connection.sendall(request)
 
     def receive(self) -> bool:
@@ -71,46 +80,75 @@ def template(prompt: str) -> bytes:
     return head.encode() + body
 
 
-def drive(port: int, templates: Sequence[bytes], clients: int, requests: int, seconds: float, first: int = 0) -> dict[str, float]:
+class Sender:
+    """Sends requests, over the connections that are free, when they are due: in order of ``dues``, seconds from now."""
+
+    def __init__(self, pool: Sequence[Client], templates: Sequence[bytes], first: int, dues: Iterator[float], seconds: float) -> None:
+        self.free, self.sent = deque(pool), 0
+        self._templates, self._first, self._seconds = templates, first, seconds
+        self._dues, self._next = dues, next(dues, None)
+        self._start = time.perf_counter()
+
+    def send(self) -> float | None:
+        """Send all that can be; seconds until the next request is due, None where nothing is left or no connection free."""
+        while self.free and self._next is not None:
+            now = time.perf_counter() - self._start
+            if now >= self._seconds:
+                self._next = None
+            elif self._next > now:
+                return self._next - now
+            else:
+                request = self._templates[self.sent % len(self._templates)] + b'%09d"}' % (self._first + self.sent)
+                self.free.popleft().send(request, self._start + self._next)
+                self.sent, self._next = self.sent + 1, next(self._dues, None)
+        return None
+
+
+def drive(
+    port: int, templates: Sequence[bytes], clients: int, requests: int, seconds: float, first: int = 0, rate: float | None = None
+) -> dict[str, float]:
     """Send ``requests``, numbered from ``first``, over ``clients`` connections; none any more after ``seconds``.
 
     Returns requests answered, seconds, requests a second, latencies in ms, and the share of one core that this process used.
     """
     pool = [Client(socket.create_connection((HOST, port), timeout=_STALLED)) for _ in range(clients)]
     times: list[float] = []
-    sent = 0
-    with selectors.DefaultSelector() as selector:
+    # The default selector would round up to a millisecond, which matters where there is more to wait for than answers.
+    with selectors.DefaultSelector() if rate is None else selectors.SelectSelector() as selector:
         for client in pool:
             client.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             selector.register(client.connection, selectors.EVENT_READ, client)
         busy, start = time.process_time(), time.perf_counter()
-        for client in pool[:requests]:
-            client.send(templates[sent % len(templates)] + b'%09d"}' % (first + sent))
-            sent += 1
-        while len(times) < sent:
-            ready = selector.select(_STALLED)
-            if not ready:
+        sender = Sender(pool, templates, first, _dues(requests, rate, first), seconds)
+        while (wait := sender.send()) is not None or len(times) < sender.sent:
+            ready = selector.select(_STALLED if wait is None else wait)
+            if not ready and wait is None:
                 raise LoadError(f"no answer for {_STALLED:g} s")
             for key, _ in ready:
-                if not key.data.receive():
-                    continue
-                now = time.perf_counter()
-                times.append(now - key.data.started)
-                if sent < requests and now - start < seconds:
-                    key.data.send(templates[sent % len(templates)] + b'%09d"}' % (first + sent))
-                    sent += 1
+                if key.data.receive():
+                    times.append(time.perf_counter() - key.data.started)
+                    sender.free.append(key.data)
+                    sender.send()
         wall, busy = time.perf_counter() - start, time.process_time() - busy
     for client in pool:
         client.connection.close()
     return {
-        "requests": sent,
+        "requests": sender.sent,
         "seconds": wall,
-        "rate": sent / wall,
+        "rate": sender.sent / wall,
         "p50": percentile(times, 0.5) * 1e3,
         "p99": percentile(times, 0.99) * 1e3,
         "max": max(times) * 1e3,
         "busy": busy / wall,
     }
+
+
+def _dues(requests: int, rate: float | None, seed: int) -> Iterator[float]:
+    """When each request is due, in seconds from the start: as soon as it can be sent, or at random with ``rate`` a second."""
+    if rate is None:
+        return repeat(_AT_ONCE, requests)
+    gaps = random.Random(seed)  # noqa: S311 - not for secrets
+    return accumulate(gaps.expovariate(rate) for _ in range(requests))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -120,6 +158,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--port", type=_upto(65_535), required=True, help="port on 127.0.0.1")
     result.add_argument("--clients", type=_upto(256), default=1, help="connections (%(default)s)")
     result.add_argument("--requests", type=_upto(1_000_000), default=1_000, help="how many (%(default)s)")
+    result.add_argument("--rate", type=_upto(100_000), help="requests a second, whatever the answers take (as many as are answered)")
     result.add_argument("--first", type=_upto(900_000_000), default=1, help="number of the first request (%(default)s)")
     result.add_argument("--seconds", type=_upto(300), default=60, help="send none after this many seconds (%(default)s)")
     return result
@@ -131,7 +170,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     with arguments.prompts.open(encoding="utf-8") as lines:
         templates = [template(json.loads(line)["prompt"]) for line in lines]
     try:
-        figures = drive(arguments.port, templates, arguments.clients, arguments.requests, arguments.seconds, arguments.first)
+        figures = drive(
+            arguments.port, templates, arguments.clients, arguments.requests, arguments.seconds, arguments.first, arguments.rate
+        )
     except (LoadError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

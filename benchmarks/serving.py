@@ -8,7 +8,7 @@ from benchmarks import corpus
 from benchmarks.bench import Bench
 from benchmarks.inprocess import MILLION_BUDGET
 from benchmarks.memory import resident_mib
-from benchmarks.server import running
+from benchmarks.server import Server, running
 from benchmarks.table import Budget, Row
 from benchmarks.timing import there_and_back
 
@@ -21,26 +21,26 @@ Rounds = dict[str, list[dict[str, float]]]
 
 def http(bench: Bench) -> Iterator[Row]:
     """One client."""
-    prompts = bench.file("upto8k.jsonl", *corpus.read(), *corpus.longest())
+    prompts = upto_8k(bench)
     rounds = _alternate(bench, prompts, 1, bench.count(1_000), ROUNDS)
     yield Row(
         "http",
         "one client, prompts up to 8 kB (peer: echo)",
         "ms",
-        _medians(rounds["ours"], "p50", "p99"),
-        _medians(rounds["echo"], "p50", "p99"),
+        medians(rounds["ours"], "p50", "p99"),
+        medians(rounds["echo"], "p50", "p99"),
         _ratio(rounds, "echo", "ours", "p50"),
         "echo/ours p50",
         Budget("p99", "<", 5.0),
     )
     count = bench.count(200)
-    rounds = _alternate(bench, bench.file("million.jsonl", corpus.joined(corpus.MIB)), 1, count, 1)
+    rounds = _alternate(bench, million(bench), 1, count, 1)
     yield Row(
         "http",
         f"one client, 1 MiB, {count} calls (peer: echo)",
         "ms",
-        _medians(rounds["ours"], "p50", "p99", "max"),
-        _medians(rounds["echo"], "p50", "p99", "max"),
+        medians(rounds["ours"], "p50", "p99", "max"),
+        medians(rounds["echo"], "p50", "p99", "max"),
         _ratio(rounds, "echo", "ours", "p50"),
         "echo/ours p50",
         MILLION_BUDGET,
@@ -55,8 +55,8 @@ def throughput(bench: Bench) -> Iterator[Row]:
             "throughput",
             f"{clients} clients (peer: echo)",
             "req/s",
-            _medians(rounds["ours"], "rate"),
-            _medians(rounds["echo"], "rate"),
+            medians(rounds["ours"], "rate"),
+            medians(rounds["echo"], "rate"),
             _ratio(rounds, "ours", "echo", "rate"),
             "ours/echo",
             Budget("ratio", ">=", 0.35),
@@ -68,14 +68,34 @@ def throughput(bench: Bench) -> Iterator[Row]:
 
 def process(bench: Bench) -> Iterator[Row]:
     """Start and memory."""
+    yield start("server", bench.serving(), 2.5)
+    bench.load(bench.ours, corpus.FILE, CLIENTS[0], bench.count(2_000))
+    yield memory("server", bench.ours, 250.0)
+
+
+def upto_8k(bench: Bench) -> Path:
+    """A file of prompts of every length that is usual."""
+    return bench.file("upto8k.jsonl", *corpus.read(), *corpus.longest())
+
+
+def million(bench: Bench) -> Path:
+    """A file of one prompt of 1 MiB."""
+    return bench.file("million.jsonl", corpus.joined(corpus.MIB))
+
+
+def start(section: str, flags: tuple[str, ...], limit: float) -> Row:
+    """How long a server with ``flags`` takes to be ready, and the seconds it has for it."""
     seconds = []
     for _ in range(STARTS):
-        with running("serve", *bench.serving) as server:
+        with running("serve", *flags) as server:
             seconds.append(server.ready_seconds)
-    yield Row("server", "start of the process to /readyz", "s", {"median": median(seconds)}, budget=Budget("median", "<", 2.5))
-    bench.load(bench.ours, corpus.FILE, CLIENTS[0], bench.count(2_000))
-    memory = {"resident": resident_mib(bench.ours.process.pid)}
-    yield Row("server", "memory of the worker after the run", "MiB", memory, budget=Budget("resident", "<", 250.0))
+    return Row(section, "start of the process to /readyz", "s", {"median": median(seconds)}, budget=Budget("median", "<", limit))
+
+
+def memory(section: str, server: Server, limit: float) -> Row:
+    """What a server holds by now, and the MiB that it may."""
+    resident = {"resident": resident_mib(server.process.pid)}
+    return Row(section, "memory of the worker after the run", "MiB", resident, budget=Budget("resident", "<", limit))
 
 
 def _alternate(bench: Bench, prompts: Path, clients: int, requests: int, rounds: int) -> Rounds:
@@ -90,7 +110,8 @@ def _alternate(bench: Bench, prompts: Path, clients: int, requests: int, rounds:
     return result
 
 
-def _medians(rounds: list[dict[str, float]], *names: str) -> dict[str, float]:
+def medians(rounds: list[dict[str, float]], *names: str) -> dict[str, float]:
+    """Figure by figure, over the rounds."""
     return {name: median(one[name] for one in rounds) for name in names}
 
 

@@ -8,12 +8,19 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from benchmarks.server import CHECKOUT, BrokenError, Server, command, environment, running
+from classifier.types import PathReason
 
 PROMPT = "Our nightly export fails once a week with a timeout. How do I find out why?"
 SECRET = "violet-harbour-4711"  # noqa: S105 - stands for text that no problem may repeat
+_DECISION = {
+    *("id", "tier", "model", "confidence", "sufficiency", "probabilities", "reason"),
+    *("path", "path_reason", "cost_usd", "model_version"),
+}
+_PATHS = ("fast", "accurate")
+_PATH_REASONS = get_args(PathReason)
 _STOPPED = (0, -15)  # uvicorn may raise the signal again once it has shut down
 
 
@@ -32,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with running("serve", *flags) as server:
             print(f"python -m serve: ready after {server.ready_seconds:.1f} s")
             _route(server)
+            _accurate(server)
             _route_batch(server)
             _malformed(server)
             code = server.stop()
@@ -48,6 +56,18 @@ def _route(server: Server) -> None:
     decision = _post(server, "/route", {"prompt": PROMPT}, 200, "application/json")
     _check_decision(decision, "POST /route")
     print(f"POST /route: {decision['tier']}, confidence {decision['confidence']:.2f}, {decision['reason']}")
+
+
+def _accurate(server: Server) -> None:
+    where = "path accurate"
+    paths = json.loads(server.request("GET", "/model").body)["manifest"]["paths"]
+    # Time enough, so that a busy machine does not refuse.
+    decision = _post(server, "/route", {"prompt": PROMPT, "path": "accurate", "deadline_ms": 60_000}, 200, "application/json")
+    _check_decision(decision, where)
+    found = (decision["path"], decision["path_reason"])
+    expected = ("accurate", "asked") if "accurate" in paths else ("fast", "only_path")
+    _expect(found == expected, f"{where}: scored by {found}, expected {expected}")
+    print(f"{where}: scored by {found[0]} ({found[1]})")
 
 
 def _route_batch(server: Server) -> None:
@@ -92,10 +112,9 @@ def _label(flags: Sequence[str]) -> None:
 
 
 def _check_decision(decision: Any, where: str) -> None:
-    missing = {"id", "tier", "model", "confidence", "sufficiency", "probabilities", "reason", "path", "cost_usd", "model_version"} - set(
-        decision
-    )
-    _expect(not missing, f"{where}: the decision lacks {sorted(missing)}")
+    _expect(not (missing := _DECISION - set(decision)), f"{where}: the decision lacks {sorted(missing)}")
+    _expect(decision["path"] in _PATHS, f"{where}: scored by {decision['path']!r}, expected one of {_PATHS}")
+    _expect(decision["path_reason"] in _PATH_REASONS, f"{where}: path_reason {decision['path_reason']!r}, expected one of {_PATH_REASONS}")
     tiers = list(decision["sufficiency"])
     _expect(decision["tier"] in tiers and list(decision["probabilities"]) == tiers, f"{where}: tiers differ within the decision")
     values = list(decision["sufficiency"].values())
