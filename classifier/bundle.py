@@ -45,6 +45,8 @@ class Layout:
 
 
 LAYOUT = Layout()
+MAX_MARGIN = 20
+"""In logits: beyond any that a sufficiency in float32 has."""
 CURRENT = "CURRENT"
 """The file beside the bundles that names the one in use."""
 _LARGEST = 1e9  # of a signal's typical value
@@ -138,8 +140,8 @@ def targets(bundle: Path, paths: tuple[str, ...]) -> tuple[dict[str, float], flo
         raise BundleError(
             f"{LAYOUT.policy}: targets", str(found)[:80], f"a number above 0 and up to 1 for each of {', '.join(sorted(expected))}"
         )
-    if not _number(margin) or not margin >= 0:
-        raise BundleError(f"{LAYOUT.policy}: margin", str(margin)[:80], "a number from 0 up")
+    if not _number(margin) or not 0 <= margin <= MAX_MARGIN:
+        raise BundleError(f"{LAYOUT.policy}: margin", str(margin)[:80], f"a number from 0 to {MAX_MARGIN}")
     return found, margin
 
 

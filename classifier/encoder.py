@@ -86,17 +86,22 @@ class TransformerEncoder:
     """A small transformer, ``encoder.onnx`` and ``tokenizer.json`` of a folder: the mean of its last layer.
 
     Of a text that is too long for it, it reads head and tail. One text a run and no padding, since activations are quantised
-    as they come: a vector would depend on its neighbours.
+    as they come: a vector would depend on its neighbours. ValueError where tokenizer and graph cannot do that.
     """
 
     def __init__(self, folder: Path) -> None:
         model, tokenizer = folder / "encoder.onnx", folder / "tokenizer.json"
         self._tokenizer = Tokenizer.from_file(str(tokenizer))
+        self._tokenizer.no_truncation()  # which would lose the tail
+        self._tokenizer.no_padding()
         self._session = session(model)
         self.dim: int = self._session.get_outputs()[0].shape[1]
         self.fingerprint = sha256(model.read_bytes() + tokenizer.read_bytes()).hexdigest()
         self.provenance: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
         self.max_tokens = int(self.provenance["max_tokens"])
+        if self.max_tokens <= len(MARKS) or None in map(self._tokenizer.token_to_id, MARKS):
+            raise ValueError(f"found {self.max_tokens} tokens, expected room for {', '.join(MARKS)} and more, and both in the tokenizer")
+        self._session.run(("embedding",), {"ids": np.zeros(self.max_tokens, np.int64)})  # as long as any text will be
 
     def encode(self, texts: Sequence[str]) -> Embeddings:
         """(n_texts, dim) float32, not normalised."""
@@ -106,15 +111,24 @@ class TransformerEncoder:
             row[:] = self._session.run(("embedding",), {"ids": ids})[0][0]
         return rows
 
+    def length(self, text: str) -> int:
+        """How many tokens it reads of ``text``: what its time goes by."""
+        return len(token_ids(self._tokenizer, text, self.max_tokens))
+
+
+MARKS = ("[CLS]", "[SEP]")
+"""What BERT puts before and behind a text."""
+
 
 def token_ids(tokenizer: Tokenizer, text: str, max_tokens: int) -> list[int]:
     """What a BERT-like transformer reads of ``text``: two thirds of the room for the head where it is too long, the rest for the tail."""
     ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
-    room = max_tokens - 2
+    room = max_tokens - len(MARKS)
     if len(ids) > room:
         head = room * 2 // 3
         ids = ids[:head] + ids[head - room :]
-    return [tokenizer.token_to_id("[CLS]"), *ids, tokenizer.token_to_id("[SEP]")]
+    first, last = MARKS
+    return [tokenizer.token_to_id(first), *ids, tokenizer.token_to_id(last)]
 
 
 # What BERT's normaliser and pre-tokenizer make of ASCII: lower-case runs of letters and digits, and every mark by itself.

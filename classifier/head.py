@@ -47,12 +47,17 @@ class OnnxHead:
 class TaskHead:
     """``task.onnx``: ``signals`` (n, n_signals) and ``embedding`` (n, dim) -> calibrated ``probabilities`` (n, n_tasks).
 
-    The tasks' names stand in the graph's metadata, as a JSON list.
+    The tasks' names stand in the graph's metadata, as a JSON list. ValueError where they do not fit.
     """
 
     def __init__(self, model: Path) -> None:
         self._session = session(model)
-        self.names: tuple[str, ...] = tuple(json.loads(self._session.get_modelmeta().custom_metadata_map["tasks"]))
+        self.widths: dict[str, int] = {entry.name: entry.shape[1] for entry in self._session.get_inputs()}
+        names = json.loads(self._session.get_modelmeta().custom_metadata_map["tasks"])
+        (output,) = self._session.get_outputs()
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(names) != output.shape[1]:
+            raise ValueError(f"tasks: found {str(names)[:80]}, expected a list of {output.shape[1]} names")
+        self.names: tuple[str, ...] = tuple(names)
 
     def run(self, signals: Matrix, embedding: Matrix) -> list[tuple[str, float]]:
         """The likeliest task of each row, and its probability."""

@@ -71,7 +71,10 @@ class Router:
             expected = {"fast_logits": len(manifest.tiers), "embedding": transformer.dim}
             _check_head(LAYOUT.accurate_head, second, expected, stated.get("accurate"), manifest.tiers)
             accurate = Accurate(transformer, second)
-        task = _loaded(LAYOUT.task, lambda: TaskHead(folder / LAYOUT.task)) if LAYOUT.task in manifest.files else None
+        task = None
+        if LAYOUT.task in manifest.files:
+            task = _loaded(LAYOUT.task, lambda: TaskHead(folder / LAYOUT.task))
+            _check_widths(LAYOUT.task, task.widths, head.widths)
         typical = None
         if LAYOUT.typical in manifest.files:
             typical = Typical(*(np.array(part, np.float32) for part in bundles.typical(folder, signals.NAMES, encoder.dim)))
@@ -114,7 +117,7 @@ class Router:
         """Whether the accurate path has to be asked after the fast one has said ``scores``.
 
         Raises:
-            PolicyError: ``facts`` name an unknown tier.
+            PolicyError: ``facts`` name an unknown tier, and the scores are near the target; ``decide`` refuses it anywhere.
         """
         if self.accurate is None or scores.target_path == "fast":
             return False
@@ -165,13 +168,12 @@ def _loaded(name: str, load: Callable[[], Loaded]) -> Loaded:
     try:
         return load()
     except Exception as error:  # whatever onnxruntime and tokenizers raise, which is no common type
-        raise BundleError(name, f"a file that does not load ({type(error).__name__})", "an encoder, a tokenizer and a head") from error
+        raise BundleError(name, f"a file that does not load ({type(error).__name__})", "what training wrote") from error
 
 
 def _check_head(name: str, head: OnnxHead, widths: dict[str, int], stated: Any, tiers: tuple[str, ...]) -> None:
     """The head reads what is there to be read, and its calibration is the one in calibration.json."""
-    if head.widths != widths:
-        raise BundleError(name, f"inputs {head.widths}", f"{widths}")
+    _check_widths(name, head.widths, widths)
     for part, found in (("shift", head.calibration_shift), ("slope", head.calibration_slope)):
         try:
             expected = tuple(float(stated[part][tier]) for tier in tiers)
@@ -179,3 +181,8 @@ def _check_head(name: str, head: OnnxHead, widths: dict[str, int], stated: Any, 
             raise BundleError(LAYOUT.calibration, f"no usable {part} for {name}", "a number for every tier") from error
         if found != expected:
             raise BundleError(f"{name}: calibration_{part}", found, f"{expected}, as {LAYOUT.calibration} says")
+
+
+def _check_widths(name: str, found: dict[str, int], expected: dict[str, int]) -> None:
+    if found != expected:
+        raise BundleError(name, f"inputs {found}", f"{expected}")

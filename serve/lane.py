@@ -21,31 +21,32 @@ class Lane:
     """Runs ``router.score_accurate`` on ``threads`` threads. To be used from one event loop."""
 
     def __init__(self, router: Router, threads: int) -> None:
-        self.router, self.threads = router, threads
+        assert router.accurate is not None
+        self.router, self.threads, self._length = router, threads, router.accurate.encoder.length
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="accurate")
         self._slowness = 1.0  # of runs against the probes
         self._promised = 0.0  # milliseconds of work that was let in and is not done
-        short, long = self._probe(_SHORT), self._probe(_LONG)
-        self._by_char = max(0.0, long - short) / (_LONG - _SHORT)
-        self._fixed = max(0.0, short - self._by_char * _SHORT)
+        (few, short), (many, long) = self._probe(_SHORT), self._probe(_LONG)
+        self._by_token = max(0.0, long - short) / (many - few)
+        self._fixed = max(0.0, short - self._by_token * few)
 
     def estimate_ms(self, prompt: Prompt) -> float:
         """How long the accurate path would take now, with a thread to itself."""
-        return (self._fixed + self._by_char * min(len(prompt.text), _LONG)) * self._slowness
+        return (self._fixed + self._by_token * self._length(prompt.text)) * self._slowness
 
     async def score(self, prompt: Prompt, scores: Scores, left_ms: float) -> Scores:
         """What the accurate path says, if it can within ``left_ms``, else the fast path's ``scores`` and why."""
         own = self.estimate_ms(prompt)
         refusal: PathReason | None = "deadline" if own > left_ms else "load" if own + self._promised / self.threads > left_ms else None
         if refusal is not None:
-            self._slowness = max(1.0, self._slowness * _FORGOTTEN)
+            self._slowness = min(self._slowness, max(1.0, self._slowness * _FORGOTTEN))
             return replace(scores, path_reason=refusal, target_path="fast")
+        expected = own / self._slowness  # before others that run meanwhile change it
         self._promised += own
         try:
             found, spent = await asyncio.get_running_loop().run_in_executor(self._pool, self._timed, prompt, scores)
         finally:
             self._promised -= own
-        expected = own / self._slowness
         if expected > 0:
             self._slowness += _LEARNED * (spent / expected - self._slowness)
         return found
@@ -55,8 +56,8 @@ class Lane:
         found = self.router.score_accurate(prompt, scores)
         return found, (time.perf_counter() - start) * 1e3
 
-    def _probe(self, chars: int) -> float:
-        """Milliseconds of the accurate path on a text of about ``chars`` characters: the best of five runs."""
+    def _probe(self, chars: int) -> tuple[int, float]:
+        """(tokens, milliseconds) of the accurate path on a text of ``chars`` characters: the best of five runs."""
         prompt = from_text((_WORDS * (chars // len(_WORDS) + 1))[:chars])
         (fast,) = self.router.score_fast([prompt])
-        return min(self._timed(prompt, fast)[1] for _ in range(5))
+        return self._length(prompt.text), min(self._timed(prompt, fast)[1] for _ in range(5))

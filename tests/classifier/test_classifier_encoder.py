@@ -271,3 +271,43 @@ def test_a_transformer_that_does_not_say_how_much_it_reads_does_not_load(compass
     """A static encoder's graph cannot stand in for a transformer's."""
     with pytest.raises(KeyError, match="max_tokens"):
         TransformerEncoder(compass_folder)
+
+
+def rewrite(folder: Path, max_tokens: str) -> None:
+    """Let the graph of an encoder state another limit."""
+    model = onnx.load(str(folder / "encoder.onnx"))
+    helper.set_model_props(model, {"max_tokens": max_tokens})
+    onnx.save(model, str(folder / "encoder.onnx"))
+
+
+@pytest.mark.parametrize("limit", ["-3", "0", "2"])
+def test_a_transformer_without_room_for_a_text_does_not_load(counting_folder: Path, limit: str) -> None:
+    """Two marks and nothing between them say nothing."""
+    rewrite(counting_folder, limit)
+    with pytest.raises(ValueError, match="expected room"):
+        TransformerEncoder(counting_folder)
+
+
+def test_a_tokenizer_without_the_marks_does_not_load(counting_folder: Path) -> None:
+    """It would fail at the first request instead."""
+    bare = Tokenizer(WordLevel({"w1": 0, "[CLS]": CLS}))
+    bare.save(str(counting_folder / "tokenizer.json"))
+    with pytest.raises(ValueError, match="both in the tokenizer"):
+        TransformerEncoder(counting_folder)
+
+
+def test_a_transformer_that_says_it_reads_more_than_it_can_does_not_load(shipped: Path, tmp_path: Path) -> None:
+    """Positions end where training ended; a long text is not the place to find out."""
+    folder = Path(shutil.copytree(shipped / LAYOUT.accurate, tmp_path / "copy"))
+    rewrite(folder, "100000")
+    with pytest.raises(Exception, match=r"placed|Add|broadcast|axis"):
+        TransformerEncoder(folder)
+
+
+def test_a_tokenizers_own_limit_does_not_lose_the_tail(counting_folder: Path) -> None:
+    """Head and tail are cut here, not by what the file says."""
+    tokenizer = numbered()
+    tokenizer.enable_truncation(4)
+    tokenizer.save(str(counting_folder / "tokenizer.json"))
+    (row,) = TransformerEncoder(counting_folder).encode(["w1 w2 w3 w4 w5 w6"])
+    assert counts(row, 8) == {CLS: 1, 1: 1, 2: 1, 3: 1, 4: 1, 5: 1, 6: 1, SEP: 1}

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -222,3 +223,13 @@ def test_the_likeliest_task_is_at_least_as_likely_as_chance(router: Router, task
     ((name, probability),) = tasks.run(*inputs(router.head, seed, 1))
     assert name in tasks.names
     assert 1 / len(tasks.names) - 1e-6 <= probability <= 1 + 1e-6
+
+
+@pytest.mark.parametrize("names", [["plan", "code"], "abc", ["plan", 2, "code"], {"plan": 1}], ids=str)
+def test_a_task_head_whose_names_do_not_fit_its_outputs_does_not_load(sorter: TaskHead, tmp_path: Path, names: Any) -> None:
+    """It would answer with a wrong name, or with none."""
+    model = onnx.load(str(tmp_path / "task.onnx"))
+    helper.set_model_props(model, {"tasks": json.dumps(names)})
+    onnx.save(model, str(tmp_path / "other.onnx"))
+    with pytest.raises(ValueError, match="expected a list of 3 names"):
+        TaskHead(tmp_path / "other.onnx")

@@ -242,7 +242,7 @@ def test_a_file_that_is_no_model_is_refused(bundle: Path, rewrite: Rewrite, name
     """A digest vouches for the bytes, not for what they are."""
     rewrite(name, content)
     error = refused(bundle)
-    assert (error.what, error.expected) == (LAYOUT.fast, "an encoder, a tokenizer and a head")
+    assert (error.what, error.expected) == (LAYOUT.fast, "what training wrote")
     assert str(error.found).startswith("a file that does not load")
 
 

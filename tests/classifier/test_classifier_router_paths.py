@@ -1,5 +1,6 @@
 """Two paths: the fast one reads every prompt; the accurate one where it is asked for, or where it can change the decision."""
 
+import copy
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -40,7 +41,9 @@ Rewrite = Callable[[str, bytes], None]
 
 def under(router: Router, **policy: Any) -> Router:
     """The same bundle under another policy."""
-    return Router(router.manifest, router.encoder, router.head, replace(router.policy, **policy), router.accurate, router.task)
+    other = copy.copy(router)
+    other.policy = replace(router.policy, **policy)
+    return other
 
 
 @pytest.fixture(name="doubtful", scope="module")

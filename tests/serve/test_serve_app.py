@@ -217,7 +217,7 @@ def test_the_bodies_fields_are_described(openapi: dict[str, Any], path: str, fie
     assert schema["additionalProperties"] is False
 
 
-@pytest.mark.parametrize("field", ["current_tier", "cached_input_tokens", "phase", "explain"])
+@pytest.mark.parametrize("field", ["current_tier", "cached_input_tokens", "phase"])
 def test_fields_that_change_nothing_yet_say_so(openapi: dict[str, Any], field: str) -> None:
     """Nobody has to find out by trying."""
     description = openapi["components"]["schemas"]["RouteRequest"]["properties"][field]["description"]
@@ -226,9 +226,9 @@ def test_fields_that_change_nothing_yet_say_so(openapi: dict[str, Any], field: s
 
 
 def test_a_decision_holds_exactly_what_its_schema_promises(openapi: dict[str, Any], route: Route) -> None:
-    """Every field, and no other."""
+    """Every required field, and none of those that must be asked for."""
     schema = resolved(openapi, "#/components/schemas/RouteResponse")
-    assert set(route(prompt="x")) == set(schema["properties"]) == set(schema["required"])
+    assert set(route(prompt="x")) == set(schema["required"]) < set(schema["properties"])
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import chain, repeat
 from types import SimpleNamespace
 from typing import Any
 
@@ -36,6 +37,12 @@ PROMPT = PROMPTS[0]
 TEXTS = st.text(min_size=1, max_size=2_000).filter(str.strip)
 
 
+def tokens(router: Router, prompt: Prompt) -> int:
+    """How many of them the accurate path reads."""
+    assert router.accurate is not None
+    return router.accurate.encoder.length(prompt.text)
+
+
 class Parts(Router):
     """A router of the parts of another one."""
 
@@ -44,7 +51,7 @@ class Parts(Router):
 
 
 class Paced(Parts):
-    """Its accurate path takes 2 ms and one more for every hundred characters, times ``pace``, by a clock of its own and no other."""
+    """Its accurate path takes 2 ms and one more for every ten tokens, times ``pace``, by a clock of its own and no other."""
 
     def __init__(self, router: Router) -> None:
         super().__init__(router)
@@ -53,7 +60,7 @@ class Paced(Parts):
     def score_accurate(self, prompt: Prompt, fast: Scores) -> Scores:
         """The clock moves on; what is said is of no interest where pace is."""
         self.runs += 1
-        self.seconds += self.pace * (2 + len(prompt.text) / 100) / 1e3
+        self.seconds += self.pace * (2 + tokens(self, prompt) / 10) / 1e3
         return replace(fast, path="accurate", path_reason="close")
 
 
@@ -133,24 +140,39 @@ def together(lane: Lane, prompts: Sequence[Prompt], left_ms: float) -> list[Scor
 
 
 def test_the_estimate_is_what_the_accurate_path_takes(lane: Lane) -> None:
-    """A fixed part and a part by the character, from two probes when the server starts."""
+    """A fixed part and a part by the token, from two probes when the server starts."""
     for prompt in PROMPTS[:4]:
-        assert lane.estimate_ms(prompt) == pytest.approx(2 + len(prompt.text) / 100, rel=0.02)
+        assert lane.estimate_ms(prompt) == pytest.approx(2 + tokens(lane.router, prompt) / 10, rel=0.02)
+
+
+@pytest.mark.parametrize("text", ["東京駅の線路の切り替えはどうなっていますか。" * 4, "a[i]=(b<<3)|c;" * 9], ids=["kanji", "dense code"])
+def test_a_short_text_of_many_tokens_is_no_short_text(lane: Lane, text: str) -> None:
+    """Characters are no measure of what a transformer reads: here a token is one or two of them."""
+    words = from_text("word " * (len(text) // 5))
+    assert lane.estimate_ms(from_text(text)) > 2 * (lane.estimate_ms(words) - 2)
 
 
 @settings(deadline=None, max_examples=100)
 @given(one=TEXTS, other=TEXTS)
-def test_the_estimate_never_falls_with_a_texts_length(measured: Lane, one: str, other: str) -> None:
+def test_the_estimate_never_falls_with_a_texts_tokens(measured: Lane, one: str, other: str) -> None:
     """On the machine at hand as by any other clock."""
-    shorter, longer = sorted((from_text(one), from_text(other)), key=lambda prompt: len(prompt.text))
+    shorter, longer = sorted((from_text(one), from_text(other)), key=lambda prompt: tokens(measured.router, prompt))
     assert 0 < measured.estimate_ms(shorter) <= measured.estimate_ms(longer)
 
 
 def test_the_estimate_is_bounded(lane: Lane) -> None:
-    """The transformer reads head and tail of what is too long for it, so a long text takes no longer than the longer probe."""
-    estimates = {lane.estimate_ms(from_text("word " * words)) for words in (200, 1_000, 200_000)}
-    assert len(estimates) == 1
-    assert estimates.pop() == pytest.approx(11, rel=0.02)
+    """Head and tail of a long text are what is scored, and a transformer reads no more than it can: no text takes longer than another."""
+    longest = [from_text("word " * words) for words in (1_000, 200_000)] + [replace(PROMPT, text="x-" * chars) for chars in (900, 9_000)]
+    assert {lane.estimate_ms(prompt) for prompt in longest} == {lane.estimate_ms(longest[0])}
+    assert lane.estimate_ms(longest[0]) == pytest.approx(2 + 128 / 10, rel=0.02)
+
+
+def test_a_clock_that_sees_no_time_pass_is_no_error(paced: Paced) -> None:
+    """Everybody is let in then."""
+    paced.pace = 0.0
+    lane = Lane(paced, 1)
+    assert lane.estimate_ms(PROMPT) == 0
+    assert [asked(lane, PROMPT, 0).path for _ in range(2)] == ["accurate"] * 2
 
 
 # with time enough
@@ -242,6 +264,26 @@ def test_whoever_can_wait_for_others_does(gated: Gated, threads: int, ahead: int
     """The line is as long as deadlines allow."""
     before, last = behind(Lane(gated, threads), gated, ahead, lambda own: own * (1 + 1.1 * ahead / threads))
     assert [scores.path for scores in (*before, last)] == ["accurate"] * (ahead + 1)
+
+
+def test_a_request_that_is_done_leaves_the_others_theirs(gated: Gated) -> None:
+    """One of two has its answer, and whoever comes then waits for the other alone."""
+    lane, ends = Lane(gated, 1), [threading.Event(), threading.Event()]
+    gates = chain(ends, repeat(ends[1]))
+    gated.enter = lambda seconds: next(gates).wait(seconds)
+
+    async def scenario() -> list[PathReason]:
+        fast = fast_of(gated, PROMPT)
+        one, other = (asyncio.create_task(lane.score(PROMPT, fast, PATIENT_MS)) for _ in ends)
+        await asyncio.sleep(0)
+        ends[0].set()
+        await one
+        hasty = asyncio.create_task(lane.score(PROMPT, fast, lane.estimate_ms(PROMPT)))
+        await asyncio.sleep(0)
+        ends[1].set()
+        return [(await hasty).path_reason, (await other).path_reason]
+
+    assert asyncio.run(scenario()) == ["load", "close"]
 
 
 def test_whoever_would_be_late_by_itself_is_not_told_of_others(gated: Gated) -> None:
@@ -453,4 +495,4 @@ def test_a_lane_holds_no_text(lane: Lane) -> None:
     """Only numbers are learned."""
     asked(lane, from_text("zqxsecretjv"), PATIENT_MS)
     held: dict[str, Any] = {name: value for name, value in vars(lane).items() if not isinstance(value, float | int)}
-    assert set(held) == {"router", "_pool"}
+    assert set(held) == {"router", "_pool", "_length"}

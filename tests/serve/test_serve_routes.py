@@ -223,8 +223,6 @@ def test_options_that_change_nothing_here_are_taken(route: Route, more: dict[str
     [
         *({"current_tier": tier, "cached_input_tokens": 900_000} for tier in TIERS),
         *({"phase": phase} for phase in ("plan", "execute", "verify")),
-        {"explain": True},
-        {"explain": False},
         {"current_tier": None, "cached_input_tokens": None, "phase": None},
     ],
 )
