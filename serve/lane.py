@@ -4,8 +4,11 @@ Nothing waits here for longer than its own deadline allows: a request that would
 """
 
 import asyncio
+import os
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 
 from classifier import Prompt, Router, Scores, from_text
@@ -13,6 +16,9 @@ from classifier.types import PathReason
 
 _SHORT, _LONG = 40, 900  # characters of the probes by which a machine's pace is measured
 _WORDS = "the points at the junction were set for the wrong track because "
+SPARE = 1.5
+"""Times the expected time that a deadline must leave: about as much longer does one run in a hundred take on shared cores."""
+_NICE = 10
 _LEARNED = 0.1  # of the newest run, in the running mean of how much slower than the probes runs are
 _FORGOTTEN = 0.98  # of the slowness, with each refusal: a lane that refuses everyone would never learn that the crowd has gone
 
@@ -23,7 +29,7 @@ class Lane:
     def __init__(self, router: Router, threads: int) -> None:
         assert router.accurate is not None
         self.router, self.threads, self._length = router, threads, router.accurate.encoder.length
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="accurate")
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="accurate", initializer=_step_back)
         self._slowness = 1.0  # of runs against the probes
         self._promised = 0.0  # milliseconds of work that was let in and is not done
         (few, short), (many, long) = self._probe(_SHORT), self._probe(_LONG)
@@ -37,7 +43,11 @@ class Lane:
     async def score(self, prompt: Prompt, scores: Scores, left_ms: float) -> Scores:
         """What the accurate path says, if it can within ``left_ms``, else the fast path's ``scores`` and why."""
         own = self.estimate_ms(prompt)
-        refusal: PathReason | None = "deadline" if own > left_ms else "load" if own + self._promised / self.threads > left_ms else None
+        refusal: PathReason | None = None
+        if SPARE * own > left_ms:
+            refusal = "deadline"
+        elif SPARE * (own + self._promised / self.threads) > left_ms:
+            refusal = "load"
         if refusal is not None:
             self._slowness = min(self._slowness, max(1.0, self._slowness * _FORGOTTEN))
             return replace(scores, path_reason=refusal, target_path="fast")
@@ -61,3 +71,9 @@ class Lane:
         prompt = from_text((_WORDS * (chars // len(_WORDS) + 1))[:chars])
         (fast,) = self.router.score_fast([prompt])
         return self._length(prompt.text), min(self._timed(prompt, fast)[1] for _ in range(5))
+
+
+def _step_back() -> None:
+    """Let this thread run behind the event loop, which everybody waits for, where both want the same core."""
+    with suppress(OSError, AttributeError):  # where threads have no priority of their own
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)

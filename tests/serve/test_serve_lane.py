@@ -18,7 +18,7 @@ from classifier.policy import decide, facts_of
 from classifier.types import Path as ScorePath
 from classifier.types import PathReason
 from serve import lane as module
-from serve.lane import Lane
+from serve.lane import SPARE, Lane
 
 pytest_plugins = ("fixtures_of_serve",)
 
@@ -123,15 +123,15 @@ def fast_of(router: Router, prompt: Prompt, path: ScorePath = "auto") -> Scores:
 
 
 def asked(lane: Lane, prompt: Prompt, left_ms: float, path: ScorePath = "auto") -> Scores:
-    """What a lane says to a request by itself."""
-    return asyncio.run(lane.score(prompt, fast_of(lane.router, prompt, path), left_ms))
+    """What a lane says to a request by itself, whose deadline leaves ``left_ms`` and what is to be spared."""
+    return asyncio.run(lane.score(prompt, fast_of(lane.router, prompt, path), SPARE * left_ms))
 
 
 def together(lane: Lane, prompts: Sequence[Prompt], left_ms: float) -> list[Scores]:
-    """What a lane says to requests that come in the same round of the event loop."""
+    """The same for requests that come in the same round of the event loop."""
 
     async def ask() -> list[Scores]:
-        return await asyncio.gather(*(lane.score(prompt, fast_of(lane.router, prompt), left_ms) for prompt in prompts))
+        return await asyncio.gather(*(lane.score(prompt, fast_of(lane.router, prompt), SPARE * left_ms) for prompt in prompts))
 
     return asyncio.run(ask())
 
@@ -242,7 +242,7 @@ def behind(lane: Lane, gated: Gated, ahead: int, left_of: Callable[[float], floa
         try:
             others = [asyncio.create_task(lane.score(PROMPT, fast, PATIENT_MS)) for _ in range(ahead)]
             await asyncio.sleep(0)  # they have come
-            last = asyncio.create_task(lane.score(PROMPT, fast, left_of(lane.estimate_ms(PROMPT))))
+            last = asyncio.create_task(lane.score(PROMPT, fast, SPARE * left_of(lane.estimate_ms(PROMPT))))
             await asyncio.sleep(0)
         finally:
             gate.set()
@@ -278,7 +278,7 @@ def test_a_request_that_is_done_leaves_the_others_theirs(gated: Gated) -> None:
         await asyncio.sleep(0)
         ends[0].set()
         await one
-        hasty = asyncio.create_task(lane.score(PROMPT, fast, lane.estimate_ms(PROMPT)))
+        hasty = asyncio.create_task(lane.score(PROMPT, fast, SPARE * lane.estimate_ms(PROMPT)))
         await asyncio.sleep(0)
         ends[1].set()
         return [(await hasty).path_reason, (await other).path_reason]
