@@ -5,8 +5,9 @@ not seen. Labelled rows weigh as the prior says, since they are written in equal
 weigh by source.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,9 @@ from scipy.special import expit, log_expit
 Matrix = NDArray[np.float64]
 
 DEFAULT_PRIOR = {"small": 0.6, "medium": 0.3, "large": 0.1}
-_CERTAIN = 40.0
-"""A shift whose sigmoid is exactly 1 in float32: the top tier suffices by definition on a rubric basis."""
+CERTAIN = (40.0, 0.0)
+"""A shift whose sigmoid is exactly 1 in float32, and no slope: the top tier suffices by definition on a rubric basis."""
+_FAINT = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,12 @@ class Calibration:
 
     shift: tuple[float, ...]
     slope: tuple[float, ...]
+
+    @classmethod
+    def of(cls, pairs: Iterable[tuple[float, float]]) -> Self:
+        """From a (shift, slope) a tier. The graph holds float32; what calibration.json says must be that very number."""
+        shift, slope = np.array(list(pairs), dtype=np.float32).T.tolist()
+        return cls(tuple(shift), tuple(slope))
 
 
 def sufficiency_of(logits: Matrix, calibration: Calibration) -> Matrix:
@@ -45,41 +53,43 @@ def fit_calibration(logits: Matrix, targets: Matrix, weights: Matrix, *, top_is_
 
     A tier without a known target keeps slope 1 and shift 0.
     """
-    shifts, slopes = [], []
+    pairs = []
     last = logits.shape[1] - 1
     for tier in range(logits.shape[1]):
         if tier == last and top_is_certain:
-            shift, slope = _CERTAIN, 0.0
+            pairs.append(CERTAIN)
         else:
             known = ~np.isnan(targets[:, tier])
-            shift, slope = platt(logits[known, tier], targets[known, tier], weights[known])
-        # The graph holds float32; what calibration.json says must be that very number.
-        shifts.append(float(np.float32(shift)))
-        slopes.append(float(np.float32(slope)))
-    return Calibration(tuple(shifts), tuple(slopes))
+            pairs.append(platt(logits[known, tier], targets[known, tier], weights[known]))
+    return Calibration.of(pairs)
 
 
 def platt(logits: Matrix, targets: Matrix, weights: Matrix) -> tuple[float, float]:
     """(shift, slope) of least weighted log-loss, with a faint pull towards (0, 1) that keeps separable rows finite.
 
-    Targets are pulled in by one part in (n + 2), as Platt (1999) does, so that few rows do not claim certainty. A slope
-    below 0 would turn the head's order round; it is bounded at 0.05.
+    Targets are pulled in by one part in (n + 2), as Platt (1999) does, so that few rows do not claim certainty.
     """
     if len(logits) == 0:
         return 0.0, 1.0
-    weights = weights / weights.sum()
     soft = (targets * len(targets) + 1) / (len(targets) + 2)
+    return least_loss(logits, soft, weights / weights.sum(), pull=(_FAINT, _FAINT))
+
+
+def least_loss(logits: Matrix, targets: Matrix, weights: Matrix, *, pull: tuple[float, float], shift: float = 0.0) -> tuple[float, float]:
+    """(shift, slope) that minimise the sum of weighted log-losses and of ``pull`` times the squared distances from ``shift`` and from
+    slope 1. A slope below 0 would turn the head's order round; it is bounded at 0.05.
+    """
+    strength = np.array(pull)
 
     def loss(parameters: Matrix) -> tuple[float, Matrix]:
-        shift, slope = parameters
-        z = slope * logits + shift
-        value = -(weights * (soft * log_expit(z) + (1 - soft) * log_expit(-z))).sum()
-        error = weights * (expit(z) - soft)
-        pull = 1e-4
-        gradient = np.array([error.sum() + 2 * pull * shift, (error * logits).sum() + 2 * pull * (slope - 1)])
-        return float(value + pull * (shift**2 + (slope - 1) ** 2)), gradient
+        z = parameters[1] * logits + parameters[0]
+        value = -(weights * (targets * log_expit(z) + (1 - targets) * log_expit(-z))).sum()
+        error = weights * (expit(z) - targets)
+        away = parameters - np.array([shift, 1.0])
+        return float(value + (strength * away**2).sum()), np.array([error.sum(), (error * logits).sum()]) + 2 * strength * away
 
-    found = minimize(loss, np.array([0.0, 1.0]), jac=True, method="L-BFGS-B", bounds=[(None, None), (0.05, None)])
+    bounds, exact = [(None, None), (0.05, None)], {"ftol": 1e-13, "gtol": 1e-8}
+    found = minimize(loss, np.array([shift, 1.0]), jac=True, method="L-BFGS-B", bounds=bounds, options=exact)
     return float(found.x[0]), float(found.x[1])
 
 

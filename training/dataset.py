@@ -69,12 +69,12 @@ class Example:
         return "outcomes" if self.label is None else "labelled"
 
 
-def read(paths: Sequence[Path], tiers: tuple[str, ...] = TIERS, *, apart: bool = True) -> list[Example]:
+def read(paths: Sequence[Path], tiers: tuple[str, ...] = TIERS, *, apart: bool = True, unassigned: Split | None = None) -> list[Example]:
     """Every row of every JSONL file, and of every folder's JSONL files, in a stable order.
 
     Rows below a folder ``test/`` are test rows. Where a folder has such rows of its own, its other rows are training rows;
-    otherwise the hash of their group decides. A row's own ``split`` wins over both, save that nothing below ``test/`` is
-    ever trained on. ``apart`` is False where groups on both sides of the split are to be found rather than refused.
+    otherwise they are ``unassigned``, or the hash of their group decides. A row's own ``split`` wins over all of it, save that
+    nothing below ``test/`` is ever trained on. ``apart`` is False where groups on both sides of the split are to be found rather than refused.
 
     Raises:
         DataError: a file that cannot be read, or the first row that is not what data/README.md describes.
@@ -89,7 +89,7 @@ def read(paths: Sequence[Path], tiers: tuple[str, ...] = TIERS, *, apart: bool =
         for file in files:
             pools = _pools(file)
             for line, row in rows_of(file):
-                split: Split | None = "test" if below_test(file, path) else "train" if has_test else None
+                split: Split | None = "test" if below_test(file, path) else "train" if has_test else unassigned
                 examples.append(_example(row, file, line, pools, split, tiers))
                 places.append((file, line))
     _check(examples, places, apart=apart)
@@ -97,14 +97,19 @@ def read(paths: Sequence[Path], tiers: tuple[str, ...] = TIERS, *, apart: bool =
 
 
 def read_all(
-    paths: Sequence[Path], joined: Sequence[tuple[Path, Path]], tiers: tuple[str, ...] = TIERS, *, apart: bool = True
+    paths: Sequence[Path],
+    joined: Sequence[tuple[Path, Path]],
+    tiers: tuple[str, ...] = TIERS,
+    *,
+    apart: bool = True,
+    unassigned: Split | None = None,
 ) -> list[Example]:
     """The rows of ``read``, where there are paths, and of every ``join``; raises as they do."""
-    examples = read(paths, tiers, apart=apart) if paths else []
-    return examples + [example for labels, texts in joined for example in join(labels, texts, tiers)]
+    examples = read(paths, tiers, apart=apart, unassigned=unassigned) if paths else []
+    return examples + [example for labels, texts in joined for example in join(labels, texts, tiers, unassigned=unassigned)]
 
 
-def join(labels: Path, texts: Path, tiers: tuple[str, ...] = TIERS) -> list[Example]:
+def join(labels: Path, texts: Path, tiers: tuple[str, ...] = TIERS, *, unassigned: Split | None = None) -> list[Example]:
     """Labels by id, joined with texts that stand elsewhere: rows of ``labels`` hold ``id`` and ``tier`` or ``votes``, those of
     ``texts`` ``id`` and ``prompt``. How sure its readers were (``sure``, 1 to 3, 2 where it is not said) weighs a row. Texts without
     a label are passed over.
@@ -126,7 +131,7 @@ def join(labels: Path, texts: Path, tiers: tuple[str, ...] = TIERS) -> list[Exam
         if isinstance(sure, bool) or not isinstance(sure, int | float) or not 1 <= sure <= _SUREST:
             raise DataError(labels, line, "sure", repr(sure)[:80], f"a number from 1 to {_SUREST}")
         joined = {**row, "prompt": text.get("prompt"), "source": labels.stem, "weight": sure / _MEAN_SURE}
-        result.append(_example(joined, labels, line, None, None, tiers))
+        result.append(_example(joined, labels, line, None, unassigned, tiers))
         places.append((labels, line))
     _check(result, places)
     return result

@@ -70,3 +70,14 @@ def head_model(graph: Graph, logits: str, calibration: Calibration, inputs: Mapp
     graph.node("ReduceMax", rows, output="sufficiency", axes=[2], keepdims=0)
     outputs = {"logits": ["n", n_tiers], "sufficiency": ["n", n_tiers], "calibration_shift": [n_tiers], "calibration_slope": [n_tiers]}
     return graph.model("sufficiency_head", {name: ["n", width] for name, width in inputs.items()}, outputs)
+
+
+def with_calibration(model: onnx.ModelProto, calibration: Calibration) -> onnx.ModelProto:
+    """A copy of a head's ``model`` that bears another calibration, and differs in nothing else."""
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    values = {"calibration_shift": calibration.shift, "calibration_slope": calibration.slope}
+    for tensor in result.graph.initializer:
+        if tensor.name in values:
+            tensor.CopyFrom(numpy_helper.from_array(np.array(values[tensor.name], np.float32), tensor.name))
+    return result

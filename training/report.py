@@ -24,6 +24,8 @@ def headline(metrics: Json) -> dict[str, Any]:
         result["balanced_prior_most_likely"] = {name: labelled["balanced"]["most_likely"][name] for name in ("exact", "two_off")}
         result["auc"] = labelled["auc"]
         result["excess_ece"] = {name: figure["excess_ece"] for name, figure in labelled["calibration"].items()}
+    if recalibration := metrics.get("recalibration"):
+        result["recalibration"] = recalibration["figures"]
     if outcomes := metrics.get("outcomes"):
         measured = [tier for tier in metrics["tiers"] if tier in outcomes]
         result["test_outcomes"] = outcomes["n"]
@@ -85,6 +87,22 @@ def _accurate(manifest: Json) -> str:
 """
 
 
+def _recalibrated(manifest: Json) -> str:
+    """The lines on what was adjusted after training, where something was."""
+    if not (part := manifest.get("recalibration")):
+        return ""
+    return f"""- **Recalibrated** from {part["parent"]} by `{part["command"]}`: shift and slope of each tier, the prior (by: {part["prior_from"]}), and targets that
+  labels could vouch for. Encoders and heads are its parent's.
+"""
+
+
+_BASES = {
+    "rubric": """rubric. Labels are the cheapest tier whose answer a demanding user would accept (data/LABELING.md); the top
+  tier suffices by definition.""",
+    "outcomes": "outcomes. What measured models got right (`calibrated_for` in the manifest names them); where no tier suffices, none is said to.",
+}
+
+
 def _card(manifest: Json, text: str) -> str:
     prior = ", ".join(f"{tier} {share:.0%}" for tier, share in manifest["prior"].items())
     comparison = manifest["head"]["comparison"]
@@ -98,14 +116,13 @@ def _card(manifest: Json, text: str) -> str:
 
 Says for each tier ({", ".join(manifest["tiers"])}) how probable it is that its answer to a prompt is good enough.
 
-- **Basis**: {manifest["basis"]}. Labels are the cheapest tier whose answer a demanding user would accept (data/LABELING.md); the top
-  tier suffices by definition.
-- **Prior** that the calibration assumes: {prior}. Traffic with other shares needs another prior: retrain with `--prior`.
+- **Basis**: {_BASES[manifest["basis"]]}
+- **Prior** that the calibration assumes: {prior}. Traffic with other shares needs another: `python -m training.recalibrate`.
 - **Encoder**: static token vectors distilled from {manifest["encoder"].get("teacher", "an unnamed teacher")}, {manifest["encoder"].get("dim", "?")} dimensions. English above all.
 - **Head**: {manifest["head"]["candidate"]}, with {len(manifest["signals"])} signals.
-{_task(manifest)}{_accurate(manifest)}- **Trained by** `{manifest["command"]}`, seed {manifest["seed"]}, on {manifest["rows"]["train"]} rows; {manifest["rows"]["test"]} held out.
+{_task(manifest)}{_accurate(manifest)}{_recalibrated(manifest)}- **Trained by** `{manifest["command"]}`, seed {manifest["seed"]}, on {manifest["rows"]["train"]} rows; {manifest["rows"]["test"]} held out.
 - **Risk bound** (under-routing at most 8 % at the prior, at most 25 % of the top tier's prompts, 95 % confidence):
-  {"held" if manifest["risk_bound_held"] else "NOT held: too few labels, the safest target is set"}.
+  {"held" if manifest["risk_bound_held"] else "NOT held: too few labels to show it for the targets that are set"}.
 - **Parity** of the graph with the fitted estimators: {manifest["parity"]:.1e}.
 
 ## What it is not
@@ -116,7 +133,7 @@ not hold, are judged with less knowledge than the confidence of others suggests.
 
 ## Held-out figures
 
-Printed by `python -m training.evaluate` on the test split; intervals are 95 % bootstrap over rows.
+{"On the rows that it was recalibrated by, cross-fitted" if "recalibration" in manifest else "Printed by `python -m training.evaluate` on the test split"}; intervals are 95 % bootstrap over rows.
 
 ```
 {text}

@@ -19,6 +19,8 @@ MAX_UNDER = 0.08
 MAX_UNDER_TOP = 0.25
 """Under-routed share of the prompts whose label is the top tier."""
 DELTA = 0.05
+UNREACHABLE = 100_000
+"""As many labels missing mean that no number would do at the observed rate."""
 GRID = np.round(np.concatenate([np.arange(0.999, 0.9905, -0.001), np.arange(0.99, 0.495, -0.005)]), 4)
 
 
@@ -108,7 +110,7 @@ def _missing(rate: float, n: int, delta: float, prior: Sequence[float], tier: in
     allowed = min(1.0, MAX_UNDER * 1.0 / (top * prior[tier])) if prior[tier] else 1.0
     if tier == top:
         allowed = min(allowed, MAX_UNDER_TOP)
-    for size in range(max(n, 1), 100_000, 10):
+    for size in range(max(n, 1), UNREACHABLE, 10):
         if upper_bound(int(np.ceil(rate * size)), size, delta) <= allowed:
             return max(0, size - n)
-    return 100_000
+    return UNREACHABLE

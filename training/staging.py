@@ -23,11 +23,19 @@ from training import encoders, report
 from training.calibrate import Calibration
 from training.dataset import Example, text_key
 from training.evaluate import without_nan
+from training.graphs import with_calibration
 from training.risk import Risk
 
 STAGED = ".staged"
 HEADS = {"rubric": LAYOUT.head, "outcomes": LAYOUT.outcomes}
 """Where the graph of each basis lies; the rubric's is the one that serves."""
+_STATED = {
+    LAYOUT.head: (),
+    LAYOUT.outcomes: ("outcomes",),
+    LAYOUT.accurate_head: ("accurate",),
+    LAYOUT.accurate_outcomes: ("accurate", "outcomes"),
+}
+"""Where calibration.json states what a graph holds."""
 SEEN = "seen.npz"
 """Digests of the training prompts, by which later runs keep what a bundle was trained on out of its evaluation."""
 ANALYSIS = "analysis"
@@ -69,7 +77,7 @@ def write(
         _json(folder / LAYOUT.typical, typical)
     _json(folder / LAYOUT.calibration, {"basis": "rubric", **_stated(calibrations, tiers)})
     _json(folder / LAYOUT.policy, {"targets": {"fast": risk.target}, "risk": {"fast": asdict(risk)}})
-    np.savez_compressed(folder / SEEN, digests=np.array(sorted({seen_key(example) for example in seen}), dtype=np.uint64))
+    _remember(folder, {seen_key(example) for example in seen})
     (folder / ANALYSIS).mkdir()
     joblib.dump(estimators, folder / ANALYSIS / "head.joblib", compress=3)
     manifest = {
@@ -89,11 +97,13 @@ def write(
     return folder
 
 
-def copy(bundle: Path, models: Path) -> Path:
-    """A staged copy of ``bundle`` without its figures, whose files are the same byte for byte."""
+def copy(bundle: Path, models: Path, *, accurate: bool = False) -> Path:
+    """A staged copy of ``bundle`` without its figures, and unless asked for without its accurate path, whose files are the same byte for byte."""
     folder = _fresh(models)
-    shutil.copytree(bundle, folder, ignore=shutil.ignore_patterns(LAYOUT.metrics, LAYOUT.model_card, LAYOUT.report, LAYOUT.accurate))
-    (folder / LAYOUT.accurate).mkdir()
+    left = (LAYOUT.metrics, LAYOUT.model_card, LAYOUT.report, *(() if accurate else (LAYOUT.accurate,)))
+    shutil.copytree(bundle, folder, ignore=shutil.ignore_patterns(*left))
+    if not accurate:
+        (folder / LAYOUT.accurate).mkdir()
     return folder
 
 
@@ -108,6 +118,35 @@ def extend(folder: Path, *, calibrations: Mapping[str, Calibration], policy: Map
     _write_manifest(
         folder, {**manifest, **facts, "accurate": accurate, "version": folder.name, "created": _today(), "paths": ["fast", "accurate"]}
     )
+
+
+def restate(
+    folder: Path,
+    *,
+    calibrations: Mapping[str, Calibration],
+    policy: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    recalibration: Mapping[str, Any],
+    seen: Sequence[Example],
+) -> None:
+    """Let a staged copy bear other ``calibrations``, by the graph's file, of which nothing else changes; another ``policy``; and ``facts``.
+    ``recalibration`` says where they come from; the rows that were learned from join those that the bundle has ``seen``.
+    """
+    manifest = json.loads((folder / LAYOUT.manifest).read_bytes())
+    stated = json.loads((folder / LAYOUT.calibration).read_bytes())
+    for name, calibration in calibrations.items():
+        save(folder / name, with_calibration(onnx.load(folder / name), calibration))
+        part = stated
+        for key in _STATED[name]:
+            part = part[key]
+        part |= _stated({"rubric": calibration}, manifest["tiers"])
+    manifest |= facts
+    stated["basis"] = manifest["basis"]
+    _json(folder / LAYOUT.calibration, stated)
+    _json(folder / LAYOUT.policy, dict(policy))
+    _remember(folder, seen_by(folder) | {seen_key(example) for example in seen})
+    origin = {"commit": _git("rev-parse", "HEAD"), "dirty": bool(_git("status", "--porcelain")), "packages": _versions(PACKAGES)}
+    _write_manifest(folder, {**manifest, "recalibration": {**recalibration, **origin}, "version": folder.name, "created": _today()})
 
 
 def save(file: Path, graph: onnx.ModelProto) -> None:
@@ -180,6 +219,10 @@ def seen_by(bundle: Path) -> set[int]:
         return set()
     with np.load(file, allow_pickle=False) as arrays:
         return set(arrays["digests"].tolist())
+
+
+def _remember(folder: Path, keys: set[int]) -> None:
+    np.savez_compressed(folder / SEEN, digests=np.array(sorted(keys), dtype=np.uint64))
 
 
 def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:

@@ -315,7 +315,7 @@ def _teacher_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @dataclass
 class Reader:
     """What stands in for fine-tuning, since torch is gigabytes: the transformer stays random, and its readings are fitted by ridge
-    regression. Remembers what it was asked for.
+    regression. Remembers what it was asked for and gave.
     """
 
     weights: dict[str, Floats]
@@ -325,7 +325,6 @@ class Reader:
         self, source: Path, layers: int, rows: Callable[[int], Sequence[Taught]], epochs: int, seed: int, advance: Callable[[float], object]
     ) -> Tuned:
         taught = [list(rows(epoch)) for epoch in range(epochs)]
-        self.asked.append({"source": source, "layers": layers, "rows": taught, "seed": seed})
         graph = bert.graph(self.weights, bert.Shape(layers, max_tokens=BERT_TOKENS), {})
         run = onnxruntime.InferenceSession(graph.SerializeToString()).run
         vectors = np.concatenate([run(None, {"ids": np.array(row.ids, np.int64)})[0] for row in taught[0]])
@@ -340,7 +339,9 @@ class Reader:
                 found[:, tier] = np.linalg.solve(x.T @ x + 0.1 * np.eye(x.shape[1]), x.T @ y)
             readings[which] = (found[:-1], found[-1])
         advance(1.0)
-        return Tuned(self.weights, readings)
+        tuned = Tuned(self.weights, readings)
+        self.asked.append({"source": source, "layers": layers, "rows": taught, "seed": seed, "tuned": tuned})
+        return tuned
 
 
 LookTwice = Callable[..., tuple[int, str, Reader]]

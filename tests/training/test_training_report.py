@@ -93,6 +93,33 @@ def test_the_card_says_what_the_bundle_is(card: str, manifest: dict[str, Any]) -
         assert words in card
 
 
+def test_the_card_says_how_well_tasks_are_told_apart(card: str, manifest: dict[str, Any], metrics: dict[str, Any], tmp_path: Path) -> None:
+    """Where they are, with what stands in the manifest."""
+    part = manifest["task"]
+    line = f"one of {len(part['names'])} kinds of work; on {part['n']} held-out prompts the likeliest is right in {part['accuracy']:.0%}, at a "
+    assert f"- **Task**: {line}mean probability of {part['mean_probability']:.0%}." in " ".join(card.split())
+    report.write(tmp_path, manifest | {"task": None}, metrics)
+    assert "**Task**" not in (tmp_path / LAYOUT.model_card).read_text(encoding="utf-8")
+
+
+def test_a_card_says_nothing_of_a_path_that_is_not_there(card: str) -> None:
+    """Most bundles begin with one."""
+    assert "Accurate path" not in card
+
+
+def test_a_card_says_what_the_accurate_path_is(accurate_bundle: Path) -> None:
+    """Where it comes from, when it is asked, what that costs, and by which rows it was trained and weighed."""
+    card = (accurate_bundle / LAYOUT.model_card).read_text(encoding="utf-8")
+    part = read_json(accurate_bundle / LAYOUT.manifest)["accurate"]
+    *_, (margin, figures) = part["margins"].items()
+    text = " ".join(card.split())
+    assert f"the first {part['layers']} layers of {part['teacher']}, fine-tuned, up to {part['max_tokens']} tokens" in text
+    assert f"comes within {margin} logits of the target: {figures['looks_twice']:.0%} of held-out prompts" in text
+    assert f"{figures['agreement']:.1%} of decisions are those of the accurate path alone" in text
+    assert f"on {part['rows']['train']} rows; weighed and calibrated on {part['rows']['held_out']} that it did not see" in text
+    assert part["command"] in text
+
+
 def test_the_card_compares_the_heads(card: str, manifest: dict[str, Any]) -> None:
     """Every candidate with every figure of the comparison."""
     for name, figures in manifest["head"]["comparison"].items():
@@ -111,7 +138,7 @@ def test_a_card_without_its_risk_bound_says_so(
 ) -> None:
     """In capitals, since it is the promise."""
     report.write(tmp_path, manifest | {"risk_bound_held": False}, metrics)
-    assert "NOT held: too few labels, the safest target is set" in (tmp_path / LAYOUT.model_card).read_text(encoding="utf-8")
+    assert "NOT held: too few labels to show it for the targets that are set" in (tmp_path / LAYOUT.model_card).read_text(encoding="utf-8")
 
 
 def test_without_test_rows_the_card_invents_nothing(manifest: dict[str, Any], tmp_path: Path) -> None:

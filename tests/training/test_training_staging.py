@@ -1,7 +1,9 @@
 """Bundles on disk: staged, finished, promoted."""
 
+import hashlib
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,8 @@ from classifier.bundle import CURRENT, FORMAT_VERSION, LAYOUT, find
 from classifier.encoder import StaticEncoder
 from classifier.signals import NAMES
 from training import encoders, staging
-from training.dataset import Example
+from training.calibrate import Calibration
+from training.dataset import TIERS, Example
 from training.heads import PerBasis
 
 pytest_plugins = ("tests.training.fixtures_of_training",)
@@ -135,6 +138,110 @@ def test_fitted_estimators_lie_apart(staged: Path, tiny_examples: list[Example])
     head = joblib.load(staged / "analysis" / "head.joblib")
     assert isinstance(head, PerBasis)
     assert not any(name.startswith("analysis") for name in read_json(staged / LAYOUT.manifest)["files"])
+
+
+# a second path for a bundle that is there
+
+
+SECOND = Calibration((0.5, -0.25, 40.0), (1.0, 2.0, 0.0))
+POLICY = {"targets": {"fast": 0.9, "auto": 0.75, "accurate": 0.7}, "margin": 1.5, "risk": {"fast": {"n": [1, 2, 3]}}}
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Every file by its path."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(name="models", scope="module")
+def _models(make_bundle: MakeBundle, tiny_examples: list[Example], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A models folder with a bundle. Read-only."""
+    models = tmp_path_factory.mktemp("second")
+    make_bundle(models, tiny_examples)
+    return models
+
+
+@pytest.fixture(name="extended", scope="module")
+def _extended(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of it that says it has a second path. Read-only."""
+    folder = staging.copy(find(models), tmp_path_factory.mktemp("extended"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(staging, "TUNING", ("pytest",))  # for torch, which need not be there
+        facts = {"accurate": {"layers": 4, "seed": 7}, "risk_bound_held": False}
+        staging.extend(folder, calibrations={"rubric": SECOND, "outcomes": SECOND}, policy=POLICY, facts=facts)
+    return folder
+
+
+def test_a_copy_is_staged_without_the_figures_of_its_original(models: Path, tmp_path: Path) -> None:
+    """They will be others; all else is the same byte for byte, the fitted estimators too, and there is room for the second path."""
+    bundle = find(models)
+    copied = staging.copy(bundle, tmp_path)
+    assert copied.parent == tmp_path / staging.STAGED
+    figures = {name for name in files_of(bundle) if name in (LAYOUT.metrics, LAYOUT.model_card) or name.startswith(f"{LAYOUT.report}/")}
+    assert len(figures) >= 3
+    assert files_of(copied) == {name: content for name, content in files_of(bundle).items() if name not in figures}
+    assert list((copied / LAYOUT.accurate).iterdir()) == []
+
+
+def test_a_copy_leaves_its_original_as_it_was(models: Path, tmp_path: Path) -> None:
+    """Which goes on serving meanwhile."""
+    before = files_of(models)
+    staging.copy(find(models), models)
+    assert {name: content for name, content in files_of(models).items() if not name.startswith(staging.STAGED)} == before
+    assert Router.load(models).manifest.version == find(models).name
+
+
+def test_a_copy_holds_nothing_of_an_earlier_second_path(models: Path, tmp_path: Path) -> None:
+    """Another one takes its place."""
+    original = Path(shutil.copytree(find(models), tmp_path / "original"))
+    (original / LAYOUT.accurate).mkdir()
+    (original / LAYOUT.accurate_outcomes).write_bytes(b"of another time")
+    assert list((staging.copy(original, tmp_path) / LAYOUT.accurate).iterdir()) == []
+
+
+def test_an_extended_bundle_says_that_it_has_two_paths(extended: Path, models: Path) -> None:
+    """Beside all that was known of it."""
+    before, manifest = (read_json(folder / LAYOUT.manifest) for folder in (find(models), extended))
+    assert manifest["paths"] == ["fast", "accurate"]
+    assert manifest["version"] == extended.name
+    assert manifest["risk_bound_held"] is False
+    kept = before.keys() - {"paths", "version", "created", "risk_bound_held", "files"}
+    assert {name: manifest[name] for name in kept} == {name: before[name] for name in kept}
+
+
+def test_the_second_path_has_an_origin_of_its_own(extended: Path) -> None:
+    """Its own facts, commit and packages: it may be made much later."""
+    part = read_json(extended / LAYOUT.manifest)["accurate"]
+    assert (part["layers"], part["seed"]) == (4, 7)
+    assert {"commit", "dirty"} <= part.keys()
+    assert set(part["packages"]) == {*staging.PACKAGES, "pytest"}
+
+
+def test_the_second_path_has_a_calibration_of_its_own(extended: Path, models: Path) -> None:
+    """By basis as the first one has, below its name."""
+    before, stated = (read_json(folder / LAYOUT.calibration) for folder in (find(models), extended))
+    by_tier = {"shift": dict(zip(TIERS, SECOND.shift, strict=True)), "slope": dict(zip(TIERS, SECOND.slope, strict=True))}
+    assert stated == {**before, "accurate": {**by_tier, "outcomes": by_tier}}
+
+
+def test_an_extended_bundle_decides_by_the_policy_that_is_given(extended: Path) -> None:
+    """Targets, margin and the evidence for them."""
+    assert read_json(extended / LAYOUT.policy) == POLICY
+
+
+def test_an_extended_bundle_states_its_files_anew(extended: Path) -> None:
+    """Those that changed included, and no figure that is gone."""
+    stated = read_json(extended / LAYOUT.manifest)["files"]
+    files = {name: content for name, content in files_of(extended).items() if not name.startswith("analysis/") and name != LAYOUT.manifest}
+    assert stated == {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+
+
+def test_fine_tuning_packages_are_told_for_the_second_path_alone() -> None:
+    """The first one needs none of them."""
+    assert set(staging.TUNING) == {"torch", "transformers"}
+    assert not set(staging.TUNING) & set(staging.PACKAGES)
+
+
+# promotion
 
 
 def test_promotion_moves_the_bundle_and_then_the_pointer(make_bundle: MakeBundle, tiny_examples: list[Example], tmp_path: Path) -> None:
