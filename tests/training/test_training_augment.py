@@ -1,12 +1,15 @@
 """Copies of training prompts: which have one, what it keeps, and what it is dressed with."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from classifier import from_messages, from_text
@@ -111,7 +114,15 @@ def test_every_kind_is_drawn_as_often_as_its_share_says(many: list[Example]) -> 
     [
         ("politeness", lambda text, lists: {f"{before} {text} {after}".strip() for before, after in lists["politeness"]}),
         ("signature", lambda text, lists: {f"{text}\n\n{signature}" for signature in lists["signature"]}),
-        ("small_talk", lambda text, lists: {f"{small_talk}\n\n{text}" for small_talk in lists["small_talk"]}),
+        (
+            "small_talk",
+            lambda text, lists: {
+                f"{gap.join(pieces)}\n\n{text}"
+                for count in (1, 2)
+                for pieces in permutations(lists["small_talk"], count)
+                for gap in ("\n", "\n\n", " ")
+            },
+        ),
         (
             "steering",
             lambda text, lists: {
@@ -125,6 +136,20 @@ def test_copies_are_dressed_with_the_texts_of_their_kind(
 ) -> None:
     """In every way that there is, and in no other."""
     assert {copy.text for copy in many if kind_of(copy) == kind} == dressed(example().text, lists)
+
+
+def test_small_talk_may_be_long(lists: Lists, tmp_path: Path) -> None:
+    """One piece or up to 22, none of them twice, the short ones no rarer than the long ones: a request may stand at the end of a letter."""
+    pieces = [f"Piece {index:02}." for index in range(60)]
+    file = tmp_path / "fillers.json"
+    file.write_text(json.dumps(lists | {"small_talk": pieces}), encoding="utf-8")
+    found = [copy for copy in copies([example(str(index)) for index in range(2_000)], file, seed=0) if kind_of(copy) == "small_talk"]
+    drawn = [re.findall(r"Piece \d\d\.", copy.text or "") for copy in found]
+    counts = [len(one) for one in drawn]
+    assert [len(set(one)) for one in drawn] == counts
+    assert (min(counts), max(counts)) == (1, 22)
+    assert np.median(counts) == pytest.approx(1.2**8.5, abs=1)
+    assert all((copy.text or "").endswith(f"\n\n{example().text}") for copy in found)
 
 
 def test_texts_that_cannot_be_read_are_named(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -389,8 +390,10 @@ def test_a_file_that_is_missing_is_named(suite: Suite, name: str) -> None:
 
 @pytest.fixture(name="router_of", scope="module")
 def _router_of(trained_bundle: Path, accurate_bundle: Path) -> dict[int, Router]:
-    """By the number of its paths, a bundle as it serves."""
-    return {1: Router.load(trained_bundle), 2: Router.load(accurate_bundle)}
+    """By the number of its paths, a bundle as it serves, where targets are far apart."""
+    router_of = {1: Router.load(trained_bundle), 2: Router.load(accurate_bundle)}
+    router_of[2].policy = replace(router_of[2].policy, targets={"fast": 0.05, "auto": 0.6, "accurate": 0.995})
+    return router_of
 
 
 @pytest.mark.parametrize(("paths", "path"), [(1, "auto"), (2, "fast"), (2, "auto"), (2, "accurate")])

@@ -507,7 +507,7 @@ def test_outcomes_are_scored_by_the_path_that_is_asked_for(two_paths: Router, ac
     assert two_paths.accurate is not None
     vectors = two_paths.accurate.encoder.encode([prompt.text for prompt in prompts])
     accurate = OnnxHead(accurate_bundle / LAYOUT.accurate_outcomes).run(fast[0], vectors)
-    for path, expected in (("fast", fast), ("auto", accurate), ("accurate", accurate)):
+    for path, expected in zip(PATHS, (fast, accurate, accurate), strict=True):
         np.testing.assert_array_equal(found[path][0], expected[0])
         np.testing.assert_array_equal(found[path][1], expected[1])
         assert found[path][0].dtype == np.float64

@@ -5,7 +5,7 @@ What needs torch and transformers (extra ``encoder``) is skipped without them.
 
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+import training.finetune
 from training.bert import Shape, graph
 from training.finetune import _SORTED, BATCH, Row, Tuned, _batches, _padded, finetune
 
@@ -22,7 +23,7 @@ Floats = NDArray[np.float32]
 Matrix = NDArray[np.float64]
 
 ROOT = Path(__file__).resolve().parents[2]
-VOCABULARY, DIM, HEADS, PLACES = 50, 24, 2, 16
+VOCABULARY, DIM, HEADS, PLACES, EPOCHS = 50, 24, 2, 16, 5
 TOLD = 7  # the token that gives a row away
 UNKNOWN = float("nan")
 
@@ -112,10 +113,14 @@ def test_without_torch_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.fixture(name="source", scope="module")
-def _source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BertModel of two layers that learned nothing, as transformers saves it."""
+def _source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A BertModel of two layers that learned nothing, as transformers saves it; torch on one thread, since products this small lose
+    more than they win by threads.
+    """
     torch = pytest.importorskip("torch", reason="needs the extra `encoder`")
     transformers = pytest.importorskip("transformers", reason="needs the extra `encoder`")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     torch.manual_seed(0)
     config = transformers.BertConfig(
         vocab_size=VOCABULARY,
@@ -128,18 +133,21 @@ def _source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     folder = tmp_path_factory.mktemp("source") / "tiny-bert"
     transformers.BertModel(config).save_pretrained(str(folder))
-    return folder
+    yield folder
+    torch.set_num_threads(threads)
 
 
-def told_rows(n: int = 192, seed: int = 0, basis: int = 0, turned: bool = False) -> list[Row]:
-    """Any tokens; where ``TOLD`` is one of them, which it is in half of the rows, both tiers suffice, else none; or the other way round."""
+def told_rows(n: int = 192, seed: int = 0, basis: int = 0) -> list[Row]:
+    """Any tokens; where ``TOLD`` is one of them, which it is in half of the rows, both tiers suffice by basis 0, and none by basis 1;
+    elsewhere it is the other way round.
+    """
     random = np.random.default_rng(seed)
     rows = []
     for _ in range(n):
-        ids = random.integers(10, VOCABULARY, random.integers(2, 10)).tolist()
+        ids = random.integers(10, VOCABULARY, random.integers(2, 6)).tolist()
         told = bool(random.random() < 0.5)
         ids[int(random.integers(len(ids)))] = TOLD if told else ids[0]
-        rows.append(Row(ids, np.full(2, float(told != turned)), 1.0, basis))
+        rows.append(Row(ids, np.full(2, float(told != bool(basis))), 1.0, basis))
     return rows
 
 
@@ -169,18 +177,25 @@ def same(one: Tuned, other: Tuned) -> bool:
     return all(np.array_equal(values, each_of(other)[name]) for name, values in each_of(one).items())
 
 
+BOTH = [*told_rows(), *told_rows(seed=3, basis=1)]
+
+
 @pytest.fixture(name="taught", scope="module")
 def _taught(source: Path) -> Tuned:
-    """What a few epochs of a token that gives everything away leave behind. Read-only."""
-    return tune(source, told_rows(), epochs=12)
+    """What a token that gives everything away leaves behind, by either basis. Read-only."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training.finetune, "_RATE", 1e-2)  # larger steps than a transformer that knows a language could bear
+        patch.setattr(training.finetune, "_READING_RATE", 1e-1)
+        return tune(source, BOTH, epochs=EPOCHS)
 
 
-def test_it_learns_what_a_token_gives_away(taught: Tuned, tmp_path: Path) -> None:
-    """On rows it never saw, as the graph reads them that is made of it."""
-    fresh = told_rows(seed=1)
-    logits = taught.logits(vectors_of(taught, fresh, tmp_path), 0)
-    told = np.array([row.targets[0] for row in fresh])
-    assert ((logits > 0) == (told[:, None] > 0.5)).mean() > 0.9
+@pytest.mark.parametrize("basis", [0, 1])
+def test_it_learns_what_a_token_gives_away(taught: Tuned, tmp_path: Path, basis: int) -> None:
+    """On rows it never saw, as the graph reads them that is made of it; by either basis, which say the opposite of each other."""
+    fresh = told_rows(seed=1, basis=basis)
+    logits = taught.logits(vectors_of(taught, fresh, tmp_path), basis)
+    expected = np.array([row.targets for row in fresh]) > 0.5
+    assert ((logits > 0) == expected).mean() > 0.9
 
 
 def test_the_graph_is_the_model_that_was_trained(taught: Tuned, source: Path, tmp_path: Path) -> None:
@@ -195,15 +210,6 @@ def test_the_graph_is_the_model_that_was_trained(taught: Tuned, source: Path, tm
     with torch.no_grad():
         theirs = [model(input_ids=torch.tensor([row.ids])).last_hidden_state.mean(dim=1)[0].numpy() for row in rows]
     np.testing.assert_allclose(vectors_of(taught, rows, tmp_path), theirs, atol=0.03)
-
-
-def test_each_basis_has_a_reading_of_its_own(source: Path, tmp_path: Path) -> None:
-    """The same token says the opposite by the other, and both are learned."""
-    tuned = tune(source, [*told_rows(), *told_rows(seed=3, basis=1, turned=True)], epochs=10)
-    fresh = told_rows(seed=1)
-    vectors, told = vectors_of(tuned, fresh, tmp_path), np.array([row.targets[0] > 0.5 for row in fresh])
-    assert ((tuned.logits(vectors, 0)[:, 0] > 0) == told).mean() > 0.85
-    assert ((tuned.logits(vectors, 1)[:, 0] > 0) != told).mean() > 0.85
 
 
 def nearly_as(after: Floats, before: Floats) -> bool:
@@ -236,10 +242,11 @@ def test_a_row_of_no_weight_teaches_nothing(source: Path) -> None:
     assert all(nearly_as(values, each_of(before)[name]) for name, values in each_of(after).items())
 
 
-def test_the_same_seed_gives_the_same_weights(source: Path, taught: Tuned) -> None:
+def test_the_same_seed_gives_the_same_weights(source: Path) -> None:
     """To the last bit; another one others."""
-    assert same(tune(source, told_rows(), epochs=12), taught)
-    assert not same(tune(source, told_rows(64), seed=0), tune(source, told_rows(64), seed=1))
+    one, again, other = (tune(source, BOTH[::4], seed=seed) for seed in (0, 0, 1))
+    assert same(one, again)
+    assert not same(one, other)
 
 
 def test_it_starts_from_the_weights_of_the_source(source: Path) -> None:

@@ -159,6 +159,15 @@ def test_probabilities_mean_what_they_say(sure: float) -> None:
     assert tasks.mean_probability == pytest.approx(tasks.accuracy, abs=0.05)
 
 
+@pytest.mark.parametrize("sure", [0.3, 0.5, 0.8])
+def test_they_mean_it_of_new_rows_as_well(sure: float) -> None:
+    """By the model that ships, which was learned from all rows."""
+    tasks, fresh = some(KINDS * 300, sure), features_of(KINDS * 300, seed=1, sure=sure)
+    probabilities = said(tasks, fresh)
+    right = probabilities.argmax(axis=1) == np.arange(900) % 3
+    assert probabilities.max(axis=1).mean() == pytest.approx(right.mean(), abs=0.05)
+
+
 @pytest.mark.parametrize("factor", [0.25, 1.0, 4.0])
 def test_one_temperature_calibrates(factor: float) -> None:
     """Logits that are too sure by a factor are divided by it, and those that are too shy as well."""
