@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,12 +23,13 @@ from tokenizers import Tokenizer
 from classifier import Router
 from classifier.bundle import LAYOUT, find, read_json
 from classifier.encoder import TransformerEncoder, token_ids
-from classifier.errors import PointsmanError
+from classifier.errors import BundleError, PointsmanError
 from classifier.router import MODELS
 from training import bert, encoders, evaluate, staging
 from training.augment import copies
 from training.calibrate import Calibration, fit_calibration, prior_weights, sufficiency_of
 from training.dataset import Example, fold_of, read_all, targets_of
+from training.files import digest
 from training.finetune import Row, Tuned, finetune
 from training.fit import AUGMENT, ENCODER, promoted
 from training.heads import make
@@ -65,6 +67,11 @@ class Settings:
     promote: bool = False
     command: str = ""
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All that is learned from."""
+        return (*self.prompts, *self.outcomes, *sum(self.joined, ()), self.augment)
+
 
 @dataclass(frozen=True, slots=True)
 class Second:
@@ -88,6 +95,7 @@ def build(settings: Settings, console: Console) -> int:
     base = find(settings.bundle)
     router = Router.load(base)
     manifest = router.manifest
+    fast_risk = _fast_risk(base)
     examples = read_all([*settings.prompts, *settings.outcomes], settings.joined, manifest.tiers)
     train = [example for example in examples if example.split == "train"]
     test = [example for example in examples if example.split == "test"]
@@ -95,8 +103,10 @@ def build(settings: Settings, console: Console) -> int:
     held = [example for example, out in zip(train, is_held, strict=True) if out]
     taught = [example for example, out in zip(train, is_held, strict=True) if not out]
     folder = encoders.folder_of(settings.teacher)
-    if folder is None:
-        raise ValueError(f"--teacher: found {settings.teacher!r}, expected a folder or one of {', '.join(encoders.PACKAGED)}")
+    if folder is None or not (folder / "tokenizer.json").is_file():
+        raise ValueError(
+            f"--teacher: found {settings.teacher!r}, expected a folder with tokenizer.json, or one of {', '.join(encoders.PACKAGED)}"
+        )
     tokenizer = plain_tokenizer(folder)
     with Progress(console=console, transient=not console.is_terminal) as progress:
         task = progress.add_task("fine-tuning the transformer", total=1.0)
@@ -107,24 +117,26 @@ def build(settings: Settings, console: Console) -> int:
             fast = _fast_logits(taught, held, settings, manifest.raw["head"]["candidate"])
         progress.advance(task)
     provenance = {"teacher": settings.teacher, "teacher_sha256": encoders.weights_sha256(folder), "epochs": str(settings.epochs)}
-    graph = bert.int8(bert.graph(tuned.weights, bert.Shape(settings.layers, max_tokens=settings.max_tokens), provenance))
+    graph = bert.int8(bert.graph(tuned.weights, bert.Shape(settings.layers, tuned.heads, settings.max_tokens), provenance))
     staged = staging.copy(base, settings.models)
     staging.save(staged / LAYOUT.accurate_encoder, graph)
     tokenizer.save(str(staged / LAYOUT.accurate_tokenizer))
     vectors = TransformerEncoder(staged / LAYOUT.accurate).encode([example.prompt.text for example in held])
-    second = weigh(held, fast, tuned, vectors, router)
+    with threadpool_limits(limits=1):
+        second = weigh(held, fast, tuned, vectors, router)
     names = {"rubric": LAYOUT.accurate_head, "outcomes": LAYOUT.accurate_outcomes}
     for basis, stack in second.stacks.items():
         reading = tuned.readings[list(names).index(basis)]
         staging.save(staged / names[basis], stack_onnx(stack, reading, second.calibrations[basis]))
     staging.extend(
         staged,
+        seen=train,
         calibrations=second.calibrations,
         policy={
             "targets": {"fast": router.policy.target("fast"), **{path: risk.target for path, risk in second.risks.items()}},
             "margin": second.margin,
             "risk": {
-                "fast": read_json(base / LAYOUT.policy)["risk"]["fast"],
+                "fast": fast_risk,
                 **{path: asdict(risk) for path, risk in second.risks.items()},
             },
         },
@@ -135,6 +147,7 @@ def build(settings: Settings, console: Console) -> int:
                 "max_tokens": settings.max_tokens,
                 "seed": settings.seed,
                 "command": settings.command,
+                "data": {name: value for path in settings.files for name, value in digest(path).items()},
                 "rows": {"train": len(taught), "held_out": len(held)},
                 "stack": {basis: asdict(stack) for basis, stack in second.stacks.items()},
                 "margins": {str(margin): figures for margin, figures in second.tried.items()},
@@ -150,6 +163,16 @@ def build(settings: Settings, console: Console) -> int:
     final = staging.finish(staged, result, parity=manifest.raw["parity"])
     console.print(table({**result, "bundle": final.name}), highlight=False, soft_wrap=True, markup=False)
     return promoted(final, test, settings.models, settings.promote, console)
+
+
+def _fast_risk(base: Path) -> Any:
+    """What the base's policy.json says of the fast path's risk."""
+    try:
+        return read_json(base / LAYOUT.policy)["risk"]["fast"]
+    except (KeyError, TypeError) as error:
+        raise BundleError(
+            f"{LAYOUT.policy}: risk", "nothing on the fast path", "a bundle that training.fit of this version wrote"
+        ) from error
 
 
 class _Rows:
@@ -206,7 +229,7 @@ def weigh(held: Sequence[Example], fast: Matrix, tuned: Tuned, vectors: NDArray[
     if measured.any() and len(tuned.readings) > 1:
         side = _Side(fast[measured], tuned.logits(vectors[measured], 1), targets[measured], by_source(held), top_is_certain=False)
         stacks["outcomes"], calibrations["outcomes"] = side.fit()
-    folds = np.array([fold_of(example.group, FOLDS, HELD + 1) for example in held if example.label is not None])
+    folds = np.array([fold_of(f"weighed:{example.group}", FOLDS, HELD) for example in held if example.label is not None])
     accurate = np.zeros_like(rubric.fast)
     quick = np.zeros_like(rubric.fast)
     for fold in np.unique(folds):

@@ -21,6 +21,7 @@ _RATE, _READING_RATE = 1e-4, 1e-3
 _WARM_UP = 0.06  # of all steps
 _DROPOUT = 0.1
 _DECAY = 0.01
+_LIKE_BERT = ("bert", "gelu", 1e-12)  # kind, activation, epsilon of layer normalisation
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class Tuned:
 
     weights: dict[str, Floats]
     readings: dict[int, tuple[Floats, Floats]]
+    heads: int = 12  # of attention, in each layer
 
     def logits(self, vectors: Floats, basis: int) -> Matrix:
         """(n, n_tiers) of (n, dim) vectors."""
@@ -72,8 +74,13 @@ def finetune(
     body = transformers.AutoModel.from_pretrained(str(source), add_pooling_layer=False)
     if len(body.encoder.layer) < layers:
         raise ValueError(f"layers: found {layers}, expected at most the {len(body.encoder.layer)} of {source.name}")
+    found = (body.config.model_type, body.config.hidden_act, body.config.layer_norm_eps)
+    if found != _LIKE_BERT:  # which is what training.bert writes
+        raise ValueError(f"{source.name}: found {found}, expected {_LIKE_BERT}")
     body.encoder.layer = body.encoder.layer[:layers]
     first = rows(0)
+    if (longest := max(len(row.ids) for row in first)) > body.config.max_position_embeddings:
+        raise ValueError(f"found a row of {longest} tokens, expected at most the {body.config.max_position_embeddings} of {source.name}")
     n_tiers = len(first[0].targets)
     readings = torch.nn.ModuleList([torch.nn.Linear(body.config.hidden_size, n_tiers) for _ in range(2)])
     dropout = torch.nn.Dropout(_DROPOUT)
@@ -104,8 +111,8 @@ def finetune(
             step += 1
             advance(1 / total)
     weights = {name: values.detach().float().numpy() for name, values in body.state_dict().items() if values.is_floating_point()}
-    found = {basis: (one.weight.detach().numpy().T.copy(), one.bias.detach().numpy().copy()) for basis, one in enumerate(readings)}
-    return Tuned(weights, found)
+    linear = {basis: (one.weight.detach().numpy().T.copy(), one.bias.detach().numpy().copy()) for basis, one in enumerate(readings)}
+    return Tuned(weights, linear, body.config.num_attention_heads)
 
 
 def _batches(rows: Sequence[Row], random: np.random.Generator) -> list[list[int]]:

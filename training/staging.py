@@ -107,8 +107,17 @@ def copy(bundle: Path, models: Path, *, accurate: bool = False) -> Path:
     return folder
 
 
-def extend(folder: Path, *, calibrations: Mapping[str, Calibration], policy: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    """Let a staged bundle say that it has the accurate path as well."""
+def extend(
+    folder: Path,
+    *,
+    calibrations: Mapping[str, Calibration],
+    policy: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    seen: Sequence[Example] = (),
+) -> None:
+    """Let a staged bundle say that it has the accurate path as well, and that it has ``seen`` those examples too."""
+    if not (keys := {seen_key(example) for example in seen}) <= (before := seen_by(folder)):
+        _remember(folder, keys | before)
     manifest = json.loads((folder / LAYOUT.manifest).read_bytes())
     stated = json.loads((folder / LAYOUT.calibration).read_bytes())
     _json(folder / LAYOUT.calibration, {**stated, "accurate": _stated(calibrations, manifest["tiers"])})

@@ -71,9 +71,9 @@ def fit_tasks(
 
 
 def _linear(inputs: Matrix, labels: NDArray[np.int64], n_tasks: int) -> tuple[Matrix, Matrix]:
+    if (found := len(np.unique(labels))) != n_tasks:
+        raise ValueError(f"found {found} of {n_tasks} tasks in a fold, expected each task in several groups")
     model = LogisticRegression(C=_C, tol=1e-3, max_iter=1000).fit(inputs, labels)
-    if len(model.classes_) != n_tasks:
-        raise ValueError(f"found {len(model.classes_)} of {n_tasks} tasks in a fold, expected each task in several groups")
     if n_tasks == 2:  # of which scikit-learn keeps one column
         return np.hstack([-model.coef_.T, model.coef_.T]) / 2, np.concatenate([-model.intercept_, model.intercept_]) / 2
     return model.coef_.T, model.intercept_

