@@ -224,7 +224,7 @@ def test_a_policy_with_an_impossible_margin_is_refused(bundle: Path, rewrite: Re
     stated = json.loads((bundle / LAYOUT.policy).read_bytes())
     rewrite(LAYOUT.policy, json.dumps({**stated, "margin": -1}).encode())
     error = refused(bundle)
-    assert (error.what, error.found, error.expected) == ("policy.json: margin", "-1", "a number from 0 up")
+    assert (error.what, error.found, error.expected) == ("policy.json: margin", "-1", "a number from 0 to 20")
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"[" * 100_000], ids=["cut", "no utf-8", "deep"])
