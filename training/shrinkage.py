@@ -1,7 +1,7 @@
 """A calibration moved to other traffic: to its shares of tiers, and from there as far as rows of its own warrant.
 
-The numbers below were chosen by `python -m training.recalibration_study` on sources that no part of the heads had seen, never on
-test rows (docs/decisions.md).
+The widths are those that `python -m training.recalibration_study` prints, the counts of pseudo-rows stand with their figures in
+docs/decisions.md; all were chosen on training rows of sources that no part of the heads had seen.
 """
 
 from collections.abc import Sequence
