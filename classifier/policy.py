@@ -97,18 +97,15 @@ def decide(scores: Scores, policy: Policy, facts: Facts) -> Decision:
         PolicyError: an unknown tier, a floor above every allowed tier, or no allowed tier at all.
     """
     tiers = range(len(policy.catalog))
-    output_tokens = policy.expected_output_tokens if facts.output_tokens is None else facts.output_tokens
-    costs = tuple(model.cost_usd(facts.input_tokens, output_tokens) for model in policy.catalog)
-    target = policy.target(scores.target_path) if facts.min_sufficiency is None else facts.min_sufficiency
-    ceiling = None if facts.tier_ceiling is None else policy.index(facts.tier_ceiling, "tier_ceiling")
-    floor = 0 if facts.tier_floor is None else policy.index(facts.tier_floor, "tier_floor")
+    target = _target(policy, scores.target_path, facts)
+    costs, floor, ceiling, constraints = _limits(policy, facts)
 
     chosen = cheapest(scores.sufficiency, target, tiers)
     first = Reason.SUFFICIENT if scores.sufficiency[chosen] >= target else Reason.NONE_SUFFICIENT
     moved: list[Reason] = []
     allowed = list(tiers)
     failed: list[Reason] = []
-    for reason, passes in _constraints(policy, facts, output_tokens, costs, ceiling):
+    for reason, passes in constraints:
         passing = [tier for tier in tiers if passes(tier)]
         if len(passing) < len(tiers):
             failed.append(reason)
@@ -134,7 +131,7 @@ def decisive(decision: Decision, policy: Policy, facts: Facts) -> int:
     why nothing cheaper was taken; where none misses it, the cheapest tier.
     """
     scores = decision.scores
-    target = policy.target(scores.target_path) if facts.min_sufficiency is None else facts.min_sufficiency
+    target = _target(policy, scores.target_path, facts)
     upto = scores.tiers.index(decision.tier) + 1
     return max((tier for tier in range(upto) if scores.sufficiency[tier] < target), default=0)
 
@@ -143,16 +140,11 @@ def needs_accurate(scores: Scores, policy: Policy, facts: Facts) -> bool:
     """Whether the accurate path could change what the fast path's ``scores`` decide: of some allowed tier but the dearest, the
     sufficiency lies within the policy's margin of the target. ``margin`` is tuned in training, on prompts that neither path saw.
     """
-    target = policy.target("auto") if facts.min_sufficiency is None else facts.min_sufficiency
-    low, high = _odds_within(target, policy.margin)
+    low, high = _odds_within(_target(policy, "auto", facts), policy.margin)
     near = [tier for tier, value in enumerate(scores.sufficiency) if low <= value <= high]
     if not near:
         return False
-    output_tokens = policy.expected_output_tokens if facts.output_tokens is None else facts.output_tokens
-    costs = tuple(model.cost_usd(facts.input_tokens, output_tokens) for model in policy.catalog)
-    ceiling = None if facts.tier_ceiling is None else policy.index(facts.tier_ceiling, "tier_ceiling")
-    floor = 0 if facts.tier_floor is None else policy.index(facts.tier_floor, "tier_floor")
-    constraints = _constraints(policy, facts, output_tokens, costs, ceiling)
+    _, floor, _, constraints = _limits(policy, facts)
     candidates = [tier for tier in range(floor, len(policy.catalog)) if all(passes(tier) for _, passes in constraints)]
     return any(tier in near for tier in candidates[:-1])
 
@@ -163,11 +155,22 @@ def _odds_within(probability: float, margin: float) -> tuple[float, float]:
     return probability / (probability + (1 - probability) * factor), probability * factor / (probability * factor + 1 - probability)
 
 
-def _constraints(
-    policy: Policy, facts: Facts, output_tokens: int, costs: tuple[float, ...], ceiling: int | None
-) -> list[tuple[Reason, Callable[[int], bool]]]:
-    """The constraints in force for this request, in the order in which they are reported."""
+def _target(policy: Policy, path: Path, facts: Facts) -> float:
+    """The sufficiency that this request asks for."""
+    return policy.target(path) if facts.min_sufficiency is None else facts.min_sufficiency
+
+
+def _limits(policy: Policy, facts: Facts) -> tuple[tuple[float, ...], int, int | None, list[tuple[Reason, Callable[[int], bool]]]]:
+    """(USD of each tier, floor, ceiling, the constraints in force in the order in which they are reported) of this request.
+
+    Raises:
+        PolicyError: an unknown tier.
+    """
     catalog = policy.catalog
+    output_tokens = policy.expected_output_tokens if facts.output_tokens is None else facts.output_tokens
+    costs = tuple(model.cost_usd(facts.input_tokens, output_tokens) for model in catalog)
+    ceiling = None if facts.tier_ceiling is None else policy.index(facts.tier_ceiling, "tier_ceiling")
+    floor = 0 if facts.tier_floor is None else policy.index(facts.tier_floor, "tier_floor")
     tokens = facts.input_tokens + output_tokens
     result: list[tuple[Reason, Callable[[int], bool]]] = [
         (Reason.CONTEXT_WINDOW, lambda tier: tokens * catalog[tier].token_factor <= catalog[tier].context_window)
@@ -180,4 +183,4 @@ def _constraints(
         result.append((Reason.LATENCY, lambda tier: catalog[tier].latency_ms <= latency))
     if (budget := facts.max_cost_usd) is not None:
         result.append((Reason.BUDGET, lambda tier: costs[tier] <= budget))
-    return result
+    return costs, floor, ceiling, result

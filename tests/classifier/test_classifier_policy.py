@@ -421,6 +421,8 @@ def looks(draw: st.DrawFn) -> tuple[Scores, Policy, Facts, list[float]]:
     """A case with a margin, and how far each tier's logit lies from the target's; none so near to the margin's end that rounding decides."""
     scores, policy, facts = draw(cases())
     policy = replace(policy, margin=draw(st.sampled_from([0.0, 0.5, 2.0, 5.0])))
+    if facts.min_sufficiency in {0, 1}:  # whose logits are infinite
+        facts = replace(facts, min_sufficiency=0.5)
     target = policy.targets["fast"] if facts.min_sufficiency is None else facts.min_sufficiency
     assume(0 < target < 1)
     distances = [abs(logit(value) - logit(target)) for value in scores.sufficiency]
@@ -443,9 +445,13 @@ def test_where_nothing_is_looked_at_twice_no_second_opinion_within_the_margin_ch
     case: tuple[Scores, Policy, Facts, list[float]], moves: list[float]
 ) -> None:
     """That is what the margin promises: other scores, each at most a margin away, decide alike."""
-    scores, policy, facts, _ = case
-    assume(not needs_accurate(scores, policy, facts))
-    assume(candidates(policy, facts))
+    scores, policy, facts, distances = case
+    allowed = candidates(policy, facts)
+    assume(allowed)
+    nearest = min((distances[tier] for tier in allowed[:-1]), default=math.inf)
+    assume(nearest > 1e-6)
+    policy = replace(policy, margin=min(0.99 * nearest, 20.0))  # the widest, but for rounding, that leaves every candidate outside
+    assert not needs_accurate(scores, policy, facts)
     moved = [expit(logit(value) + policy.margin * move) for value, move in zip(scores.sufficiency, moves, strict=False)]
     second = replace(scores, sufficiency=tuple(accumulate(moved, max)))
     assert decide(second, policy, facts).tier == decide(scores, policy, facts).tier
