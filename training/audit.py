@@ -23,11 +23,11 @@ from rich.console import Console
 from rich.progress import Progress
 from threadpoolctl import threadpool_limits
 
-from classifier import from_row
-from classifier.errors import MalformedPromptError, PointsmanError
-from training.dataset import TIERS, Example, read_all, targets_of, text_key
+from classifier.errors import PointsmanError
+from training.arguments import add_labels
+from training.dataset import TIERS, Example, read_all, requests, targets_of, text_key
 from training.duplicates import Index
-from training.files import DataError, jsonl_files, rows_of
+from training.files import jsonl_files, rows_of
 from training.fit import ENCODER, ENOUGH
 from training.learn import FOLDS
 from training.suspects import FAMILIES, contradicted, held_out_probabilities
@@ -179,15 +179,10 @@ def rows_against(paths: Sequence[Path]) -> list[Row]:
     Raises:
         DataError: a file that cannot be read, or a row without a prompt.
     """
-    result = []
-    for file in (file for path in paths for file in jsonl_files(path)):
-        for line, row in rows_of(file):
-            try:
-                text = from_row(row).text
-            except MalformedPromptError as error:
-                raise DataError(file, line, error.field, error.found, error.expected) from error
-            result.append(Row(str(row.get("id", line)), str(row.get("source", file.stem)), file, line, "against", text))
-    return result
+    return [
+        Row(str(row.get("id", line)), str(row.get("source", file.stem)), file, line, "against", prompt.text)
+        for file, line, row, prompt in requests(paths)
+    ]
 
 
 def records(found: Audit, tiers: Sequence[str], *, text: bool = False) -> list[dict[str, Any]]:
@@ -257,9 +252,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--prompts", type=Path, nargs="*", default=[Path("data/prompts")], help="rows to look through: files or folders (%(default)s)"
     )
-    result.add_argument(
-        "--labels", type=Path, nargs=2, action="append", default=[], metavar=("LABELS", "TEXTS"), help="labels by id, and the texts by id"
-    )
+    add_labels(result)
     result.add_argument("--against", type=Path, nargs="+", default=[], help="prompts that must not be trained on, such as a benchmark")
     result.add_argument("-o", "--output", type=Path, required=True, help="where the findings go, as JSONL; must not exist yet")
     result.add_argument("--text", action="store_true", help="write the prompts into the findings")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
+from training import encoders
 from training.graphs import Graph
 
 Floats = NDArray[np.float32]
@@ -39,11 +40,10 @@ def graph(weights: Mapping[str, Floats], shape: Shape, provenance: Mapping[str, 
     token; a text has a single segment.
     """
     g = Graph()
-    table = weights["embeddings.word_embeddings.weight"]
-    scale = np.maximum(np.abs(table).max(axis=1, keepdims=True), 1e-12).astype(np.float32) / np.float32(127)
+    table, scale = encoders.quantised(weights["embeddings.word_embeddings.weight"])
     places = weights["embeddings.position_embeddings.weight"] + weights["embeddings.token_type_embeddings.weight"][0]
     zero = g.constant([0], np.int64)
-    rows = g.node("Cast", g.node("Gather", g.constant(np.rint(table / scale), np.int8), "ids"), to=TensorProto.FLOAT)
+    rows = g.node("Cast", g.node("Gather", g.constant(table, np.int8), "ids"), to=TensorProto.FLOAT)
     rows = g.node("Mul", rows, g.node("Gather", g.constant(scale), "ids"))
     placed = g.node("Slice", g.constant(places[: shape.max_tokens]), zero, g.node("Shape", "ids"), zero)
     start = [g.constant(weights[f"embeddings.LayerNorm.{part}"]) for part in ("weight", "bias")]

@@ -8,7 +8,7 @@ pooled for the tier, missing where the pool is empty.
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -107,6 +107,20 @@ def read_all(
     """The rows of ``read``, where there are paths, and of every ``join``; raises as they do."""
     examples = read(paths, tiers, apart=apart, unassigned=unassigned) if paths else []
     return examples + [example for labels, texts in joined for example in join(labels, texts, tiers, unassigned=unassigned)]
+
+
+def requests(paths: Sequence[Path]) -> Iterator[tuple[Path, int, dict[str, Any], Prompt]]:
+    """(file, line, row, what it asks) of every row of JSONL files that holds ``prompt`` or ``messages``, labelled or not.
+
+    Raises:
+        DataError: a file that cannot be read, or a row that is no request.
+    """
+    for file in (file for path in paths for file in jsonl_files(path)):
+        for line, row in rows_of(file):
+            try:
+                yield file, line, row, from_row(row)
+            except MalformedPromptError as error:
+                raise DataError(file, line, error.field, error.found, error.expected) from error
 
 
 def join(labels: Path, texts: Path, tiers: tuple[str, ...] = TIERS, *, unassigned: Split | None = None) -> list[Example]:

@@ -71,7 +71,7 @@ def static_onnx(vectors: NDArray[np.float32], provenance: dict[str, str]) -> onn
     Rows are stored as int8 with a float32 scale each (symmetric, -127 to 127): a quarter of the size, and since every
     row has its own scale, rare and frequent tokens lose alike.
     """
-    table, scale = _quantised(vectors)
+    table, scale = quantised(vectors)
     initialisers = [
         numpy_helper.from_array(table, "table"),
         numpy_helper.from_array(scale, "scale"),
@@ -102,7 +102,7 @@ def static_onnx(vectors: NDArray[np.float32], provenance: dict[str, str]) -> onn
 
 def rounded(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """``vectors`` as ``static_onnx`` stores them."""
-    table, scale = _quantised(vectors)
+    table, scale = quantised(vectors)
     return table * scale
 
 
@@ -118,7 +118,8 @@ def read(folder: Path) -> NDArray[np.float32]:
     return np.asarray(tensors["table"] * tensors["scale"], dtype=np.float32)
 
 
-def _quantised(vectors: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+def quantised(vectors: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """(int8, float32 scale (n, 1)) of (n, dim) ``vectors``: symmetric, a scale for each row."""
     scale = np.maximum(np.abs(vectors).max(axis=1, keepdims=True), 1e-12).astype(np.float32) / np.float32(127)
     return np.rint(vectors / scale).astype(np.int8), scale
 

@@ -57,8 +57,8 @@ def _logits(graph: Graph, head: Head, basis: int, n_tiers: int, n_signals: int, 
     asked = np.arange(n_tiers) < (n_tiers if basis else n_tiers - 1)
     if isinstance(head, Network):
         layers = head.of(basis)
-        hidden = graph.node("Relu", _gemm(graph, _scaled(graph, layers.scaler), layers.first, layers.bias, layers.scaler))
-        return _gemm(graph, hidden, layers.second * asked * weight, layers.last * asked * weight)
+        hidden = graph.node("Relu", gemm(graph, scaled(graph, layers.scaler), layers.first, layers.bias, layers.scaler))
+        return gemm(graph, hidden, layers.second * asked * weight, layers.last * asked * weight)
     assert isinstance(head, PerBasis)
     asked_head = head.outcomes if basis and head.outcomes else head.rubric
     if isinstance(asked_head, Trees):
@@ -68,18 +68,19 @@ def _logits(graph: Graph, head: Head, basis: int, n_tiers: int, n_signals: int, 
     for tier, estimator in enumerate(asked_head.estimators):
         if estimator is not None and asked[tier]:
             weights[:, tier], bias[tier] = weight * estimator.coef_[0], weight * estimator.intercept_[0]
-    return _gemm(graph, _scaled(graph, asked_head.scaler), weights, bias, asked_head.scaler)
+    return gemm(graph, scaled(graph, asked_head.scaler), weights, bias, asked_head.scaler)
 
 
-def _scaled(graph: Graph, scaler: Scaler) -> str:
-    """Signals as ``Scaler.join`` scales them, and the embedding as it is: ``_gemm`` takes its scale into the weights."""
+def scaled(graph: Graph, scaler: Scaler) -> str:
+    """Signals as ``Scaler.join`` scales them, and the embedding as it is: ``gemm`` takes its scale into the weights."""
     logs = graph.node("Log", graph.node("Add", "signals", graph.constant(1.0)))
     standard = graph.node("Div", graph.node("Sub", logs, graph.constant(scaler.mean)), graph.constant(scaler.scale))
     clipped = graph.node("Clip", standard, graph.constant(-CLIP), graph.constant(CLIP))
     return graph.node("Concat", clipped, "embedding", axis=1)
 
 
-def _gemm(graph: Graph, inputs: str, weights: NDArray[Any], bias: NDArray[Any], scaler: Scaler | None = None) -> str:
+def gemm(graph: Graph, inputs: str, weights: NDArray[Any], bias: NDArray[Any], scaler: Scaler | None = None) -> str:
+    """``inputs`` @ ``weights`` + ``bias``; with a ``scaler`` of inputs that are ``scaled``, of what ``Scaler.join`` makes of them."""
     if scaler:
         weights = weights.copy()
         weights[len(scaler.mean) :] /= scaler.embedding_scale

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,11 @@ def digest(path: Path) -> dict[str, dict[str, object]]:
             "rows": sum(1 for line in content.splitlines() if line.strip()),
         }
     return result
+
+
+def digests(paths: Iterable[Path]) -> dict[str, dict[str, object]]:
+    """``digest`` of all ``paths``."""
+    return {name: value for path in paths for name, value in digest(path).items()}
 
 
 def below_test(file: Path, root: Path) -> bool:

@@ -6,7 +6,6 @@ parity, evaluation on test rows, report -> models/<version> -> CURRENT moves if 
 """
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,11 +23,12 @@ from classifier.errors import BundleError, PointsmanError
 from classifier.head import OnnxHead
 from classifier.router import CHECKOUT, MODELS
 from training import evaluate, gate, staging
+from training.arguments import add_labels, command
 from training.augment import copies
 from training.calibrate import DEFAULT_PRIOR
 from training.dataset import TIERS, Example, fold_of, read_all
 from training.export import PARITY, head_onnx, parity
-from training.files import digest
+from training.files import digests
 from training.heads import CANDIDATES, make, tuned_vectors
 from training.learn import Learned, features_of, learn, learning_targets, learning_weights, load_encoder
 from training.table import table
@@ -57,6 +57,11 @@ class Settings:
     augment: Path | None = None
     promote: bool = False
     command: str = ""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All that is learned from."""
+        return (*self.prompts, *self.outcomes, *sum(self.joined, ()), *([self.augment] if self.augment else ()))
 
 
 def fit(settings: Settings, console: Console) -> int:
@@ -120,16 +125,7 @@ def fit(settings: Settings, console: Console) -> int:
             if tasks
             else None,
             "encoder": {"start": encoder.fingerprint, **encoder.provenance},
-            "data": {
-                name: value
-                for path in (
-                    *settings.prompts,
-                    *settings.outcomes,
-                    *sum(settings.joined, ()),
-                    *([settings.augment] if settings.augment else ()),
-                )
-                for name, value in digest(path).items()
-            },
+            "data": digests(settings.files),
             "risk_bound_held": learned.risk.qualified,
             "rows": {"train": len(train), "test": len(test)},
             "seed": settings.seed,
@@ -228,9 +224,7 @@ def parser() -> argparse.ArgumentParser:
         "--prompts", type=Path, nargs="+", default=[Path("data/prompts")], help="labelled prompts: files or folders (%(default)s)"
     )
     result.add_argument("--outcomes", type=Path, nargs="+", default=[], help="measured outcomes with their pools.json: files or folders")
-    result.add_argument(
-        "--labels", type=Path, nargs=2, action="append", default=[], metavar=("LABELS", "TEXTS"), help="labels by id, and the texts by id"
-    )
+    add_labels(result)
     result.add_argument("--augment", type=Path, default=AUGMENT, help="texts to dress copies of prompts with (%(default)s)")
     result.add_argument("--encoder", type=Path, default=ENCODER, help="folder with the static encoder to start from (%(default)s)")
     result.add_argument("--models", type=Path, default=MODELS, help="where bundles live (%(default)s)")
@@ -260,7 +254,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             joined=tuple((labels, texts) for labels, texts in arguments.labels),
             augment=arguments.augment,
             promote=arguments.promote,
-            command=shlex.join(["python", "-m", "training.fit", *(sys.argv[1:] if argv is None else argv)]),
+            command=command("training.fit", argv),
         )
         # On data this small a second thread gains little, and threads that spin for each other cost minutes on a busy machine.
         with threadpool_limits(limits=1):

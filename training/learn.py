@@ -15,8 +15,8 @@ from classifier.errors import BundleError
 from training import encoders, metrics
 from training.calibrate import Calibration, fit_calibration, prior_weights, sufficiency_of
 from training.dataset import Example, fold_of, targets_of
-from training.evaluate import ZEBRA
 from training.features import Features
+from training.figures import ZEBRA
 from training.heads import FAMILIES, candidate_logits, cross_fit, source_weights
 from training.risk import Risk, control
 

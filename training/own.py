@@ -9,11 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from classifier import Prompt, from_row
-from classifier.errors import MalformedPromptError
 from training.calibrate import prior_weights
 from training.dataset import POOLS, Example, Kind, read_all, targets_of
-from training.files import DataError, jsonl_files, rows_of
+from training.files import jsonl_files, rows_of
 from training.shrinkage import PSEUDO_ROWS, Prior, shares_of
 from training.staging import seen_by, seen_key
 
@@ -144,22 +142,6 @@ def enough(own: Own, tiers: Sequence[str]) -> None:
     lacking = [f"{what}: {count}, {least - count} missing" for what, count, least in found if count < least]
     if lacking:
         raise ValueError(f"too few prompts to recalibrate by ({'; '.join(lacking)})")
-
-
-def traffic_prompts(paths: Sequence[Path]) -> list[Prompt]:
-    """Every row of JSONL files as a request: ``prompt`` or ``messages``; other entries are passed over.
-
-    Raises:
-        DataError: a file that cannot be read, or a row that is no request.
-    """
-    result = []
-    for file in (file for path in paths for file in jsonl_files(path)):
-        for line, row in rows_of(file):
-            try:
-                result.append(from_row(row))
-            except MalformedPromptError as error:
-                raise DataError(file, line, error.field, error.found, error.expected) from error
-    return result
 
 
 def models_of(paths: Sequence[Path], examples: Sequence[Example], tiers: Sequence[str]) -> dict[str, list[str]]:

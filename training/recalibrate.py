@@ -8,7 +8,6 @@ log-loss on them is no higher.
 
 import argparse
 import json
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -23,6 +22,7 @@ from classifier.bundle import LAYOUT, find
 from classifier.errors import PointsmanError
 from classifier.router import MODELS
 from training import staging
+from training.arguments import add_labels, command
 from training.calibrate import Calibration
 from training.crossfit import (
     DEARER,
@@ -37,10 +37,10 @@ from training.crossfit import (
     shipped,
     vouched,
 )
-from training.dataset import Example
-from training.files import digest
+from training.dataset import Example, requests
+from training.files import digests
 from training.fit import prior_of
-from training.own import Own, enough, models_of, own_rows, traffic_prompts
+from training.own import Own, enough, models_of, own_rows
 from training.shrinkage import Prior, at_prior, traffic_shares
 from training.table import table
 
@@ -134,7 +134,7 @@ def by_rows(settings: Settings, base: Path, router: Router) -> Change:
 
 def by_traffic(settings: Settings, router: Router) -> Change:
     """From unlabelled prompts, of which the shares of tiers are all that is learned."""
-    prompts = traffic_prompts(settings.traffic)
+    prompts = [prompt for *_, prompt in requests(settings.traffic)]
     if len(prompts) < ENOUGH_TRAFFIC:
         raise ValueError(
             f"--traffic: found {len(prompts)} prompts, expected at least {ENOUGH_TRAFFIC}: {ENOUGH_TRAFFIC - len(prompts)} missing"
@@ -160,7 +160,7 @@ def stage(settings: Settings, base: Path, router: Router, change: Change) -> Pat
     recalibration = {
         "parent": manifest.version,
         "command": settings.command,
-        "data": {name: value for path in data for name, value in digest(path).items()},
+        "data": digests(data),
         "prior": dict(zip(tiers, change.prior, strict=True)),
         "parent_prior": dict(zip(tiers, manifest.prior, strict=True)),
         **change.facts,
@@ -220,9 +220,7 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(prog="python -m training.recalibrate", description=(__doc__ or "").splitlines()[0])
     result.add_argument("--bundle", type=Path, default=MODELS, help="the bundle, or a folder of bundles with CURRENT (%(default)s)")
     result.add_argument("--data", type=Path, nargs="+", default=[], help="own rows with tier, votes or outcomes: JSONL files or folders")
-    result.add_argument(
-        "--labels", type=Path, nargs=2, action="append", default=[], metavar=("LABELS", "TEXTS"), help="labels by id, and the texts by id"
-    )
+    add_labels(result)
     result.add_argument("--traffic", type=Path, nargs="+", default=[], help="own prompts without labels, for the shares of tiers alone")
     result.add_argument("--prior", help="shares of tiers in traffic, such as small=.7,medium=.25,large=.05 (default: those of the rows)")
     result.add_argument("--models", type=Path, default=MODELS, help="where bundles live (%(default)s)")
@@ -248,7 +246,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             seed=arguments.seed,
             at_any_cost=arguments.at_any_cost,
             promote=arguments.promote,
-            command=shlex.join(["python", "-m", "training.recalibrate", *(sys.argv[1:] if argv is None else argv)]),
+            command=command("training.recalibrate", argv),
         )
         return recalibrate(settings, Console())
     except (PointsmanError, ValueError, OSError) as error:

@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from classifier.errors import PointsmanError
 from training import metrics
+from training.arguments import add_labels
 from training.augment import copies
 from training.calibrate import DEFAULT_PRIOR, Calibration, fit_calibration, prior_weights, sufficiency_of
 from training.crossfit import Reading
@@ -243,9 +244,7 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(prog="python -m training.recalibration_study", description=(__doc__ or "").splitlines()[0])
     result.add_argument("--prompts", type=Path, nargs="+", default=[Path("data/prompts")], help="labelled prompts (%(default)s)")
     result.add_argument("--outcomes", type=Path, nargs="+", default=[], help="measured outcomes with their pools.json")
-    result.add_argument(
-        "--labels", type=Path, nargs=2, action="append", default=[], metavar=("LABELS", "TEXTS"), help="labels by id, and the texts by id"
-    )
+    add_labels(result)
     result.add_argument("--augment", type=Path, default=AUGMENT, help="texts to dress copies of prompts with (%(default)s)")
     result.add_argument("--encoder", type=Path, default=ENCODER, help="folder with the static encoder to start from (%(default)s)")
     result.add_argument("--head", choices=CANDIDATES, default=CANDIDATES[-1], help="(%(default)s)")

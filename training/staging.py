@@ -22,7 +22,7 @@ from classifier.bundle import CURRENT, FORMAT_VERSION, LAYOUT
 from training import encoders, report
 from training.calibrate import Calibration
 from training.dataset import Example, text_key
-from training.evaluate import without_nan
+from training.figures import without_nan
 from training.graphs import with_calibration
 from training.risk import Risk
 

@@ -12,7 +12,8 @@ from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 
 from training.dataset import Example
-from training.features import CLIP, Features, Floats, Scaler, embed
+from training.export import gemm, scaled
+from training.features import Features, Floats, Scaler, embed
 from training.graphs import Graph
 
 Matrix = NDArray[np.float64]
@@ -92,16 +93,12 @@ def task_onnx(tasks: Tasks) -> onnx.ModelProto:
     """``signals`` and ``embedding`` -> ``probabilities`` (n, n_tasks); see ``classifier.head.TaskHead``."""
     graph = Graph()
     n_signals = len(tasks.scaler.mean)
-    weights = tasks.weights / tasks.temperature
-    weights[n_signals:] /= tasks.scaler.embedding_scale
-    logs = graph.node("Log", graph.node("Add", "signals", graph.constant(1.0)))
-    standard = graph.node("Div", graph.node("Sub", logs, graph.constant(tasks.scaler.mean)), graph.constant(tasks.scaler.scale))
-    inputs = graph.node("Concat", graph.node("Clip", standard, graph.constant(-CLIP), graph.constant(CLIP)), "embedding", axis=1)
-    logits = graph.node("Gemm", inputs, graph.constant(weights), graph.constant(tasks.bias / tasks.temperature))
+    inputs = scaled(graph, tasks.scaler)
+    logits = gemm(graph, inputs, tasks.weights / tasks.temperature, tasks.bias / tasks.temperature, tasks.scaler)
     graph.node("Softmax", logits, output="probabilities", axis=1)
     return graph.model(
         "task_head",
-        {"signals": ["n", n_signals], "embedding": ["n", len(weights) - n_signals]},
+        {"signals": ["n", n_signals], "embedding": ["n", len(tasks.weights) - n_signals]},
         {"probabilities": ["n", len(tasks.names)]},
         {"tasks": json.dumps(tasks.names)},
     )

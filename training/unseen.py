@@ -18,8 +18,8 @@ from threadpoolctl import threadpool_limits
 from classifier.errors import PointsmanError
 from training import metrics
 from training.dataset import Example, read, targets_of
-from training.evaluate import ZEBRA
 from training.features import Features
+from training.figures import ZEBRA
 from training.fit import ENCODER
 from training.heads import CANDIDATES, make
 from training.learn import features_of, learning_targets, learning_weights, load_encoder

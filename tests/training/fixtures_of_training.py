@@ -26,7 +26,7 @@ from tokenizers.models import WordPiece
 from classifier import signals as signal_table
 from classifier.bundle import find
 from classifier.encoder import StaticEncoder
-from training import accurate, bert, encoders, evaluate, fit, learn, staging
+from training import accurate, bert, encoders, figures, fit, learn, staging
 from training.calibrate import Calibration, fit_calibration, prior_weights
 from training.dataset import TIERS, Example, held_out, read, targets_of, text_key
 from training.export import head_onnx
@@ -143,8 +143,8 @@ def few_trees(seed: int) -> PerBasis:
 
 def resample_seldom(patch: pytest.MonkeyPatch) -> None:
     """Intervals from few resamples: they take nearly all of a tiny evaluation's time, and their width is tested elsewhere."""
-    figure = evaluate._figure
-    patch.setattr(evaluate, "_figure", lambda statistic, n, seed, draws=400: figure(statistic, n, seed, draws=min(draws, 25)))
+    figure = figures._figure
+    patch.setattr(figures, "_figure", lambda statistic, n, seed, draws=400: figure(statistic, n, seed, draws=min(draws, 25)))
 
 
 @pytest.fixture(name="few_resamples", scope="module")

@@ -26,7 +26,7 @@ from classifier.head import OnnxHead
 from classifier.router import MODELS
 from classifier.types import Path as ScorePath
 from training import accurate, encoders, staging
-from training.accurate import AGREEMENT, HELD, MARGINS, Second, Settings, _Rows, plain_tokenizer, weigh
+from training.accurate import HELD, Settings, _Rows, plain_tokenizer
 from training.augment import copies
 from training.calibrate import Calibration, sufficiency_of
 from training.dataset import Example, fold_of, read
@@ -36,6 +36,7 @@ from training.learn import FOLDS
 from training.risk import choose
 from training.stacking import Stack
 from training.table import table
+from training.weighing import AGREEMENT, MARGINS, Second, weigh
 
 pytest_plugins = ("tests.training.fixtures_of_training",)
 

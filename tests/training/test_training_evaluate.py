@@ -19,19 +19,8 @@ from classifier.head import OnnxHead
 from classifier.types import Path as ScorePath
 from training.behaviour import Case
 from training.dataset import COLLECTIONS, Example, join, read
-from training.evaluate import (
-    ZEBRA,
-    Scored,
-    behaviour_cases,
-    behaviour_figures,
-    evaluate,
-    gains,
-    labelled_figures,
-    main,
-    outcome_figures,
-    outcome_scores,
-    score,
-)
+from training.evaluate import behaviour_cases, evaluate, main, outcome_scores, score
+from training.figures import ZEBRA, Scored, behaviour_figures, gains, labelled_figures, outcome_figures
 from training.files import DataError
 from training.metrics import reprior, soft_auc
 from training.table import table

@@ -22,8 +22,8 @@ from classifier import Router, from_text
 from classifier.bundle import CURRENT, LAYOUT, find
 from classifier.head import OnnxHead
 from training import crossfit, recalibrate, staging
-from training.dataset import read, read_all
-from training.own import ENOUGH, models_of, traffic_prompts
+from training.dataset import read, read_all, requests
+from training.own import ENOUGH, models_of
 from training.recalibrate import Change, Settings, promoted
 from training.shrinkage import shares_of
 from training.table import table
@@ -626,7 +626,7 @@ def test_labels_lead_back_from_outcomes(run: Run, by_outcomes: tuple[int, Path, 
 
 def test_traffic_is_read_as_requests_are(traffic: Path) -> None:
     """Prompts and conversations, in order; labels beside them are passed over."""
-    prompts = traffic_prompts([traffic])
+    prompts = [prompt for *_, prompt in requests([traffic])]
     assert len(prompts) == 120
     assert prompts[0].text == "What is the capital of our parser now"
     assert prompts[-1].text == "Design a strategy for the tram"

@@ -17,10 +17,10 @@ from threadpoolctl import threadpool_limits
 from classifier.head import OnnxHead
 from classifier.policy import Facts, Policy, needs_accurate
 from classifier.types import Model, Scores
-from training.accurate import MARGINS
 from training.calibrate import Calibration, sufficiency_of
 from training.risk import GRID
 from training.stacking import Stack, joined, stack_onnx, within
+from training.weighing import MARGINS
 
 Matrix = NDArray[np.float64]
 

@@ -15,8 +15,8 @@ from threadpoolctl import threadpool_limits
 from classifier import from_text
 from training import unseen as unseen_module
 from training.dataset import COLLECTIONS, Example, read
-from training.evaluate import ZEBRA
 from training.features import Features
+from training.figures import ZEBRA
 from training.fit import ENCODER
 from training.heads import CANDIDATES, FAMILIES
 from training.unseen import main, parser, table, unseen
